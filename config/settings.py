@@ -1,0 +1,156 @@
+"""Every setting of callbus, one row each: the field's name, type and default, and its help in ``Meta``.
+
+A section of ``app.ini`` is a struct here. ``config.load`` validates against these rows, ``callbus config show`` and
+``docs/configuration.md`` are made from them. Units stand in the names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a section."""
+
+
+class NatsSection(Section, frozen=True, kw_only=True):
+    """[nats]: how every process reaches the bus."""
+
+    url: Annotated[str, Meta(description="NATS servers, separated by commas; NATS_URL in the environment wins")] = (
+        "nats://127.0.0.1:4222"
+    )
+    credentials_file: Annotated[str, Meta(description="Path of a NATS credentials file; empty: none")] = ""
+    reconnect_wait_ms: Annotated[Milliseconds, Meta(description="Pause between two attempts to reconnect")] = 100
+    request_timeout_ms: Annotated[Milliseconds, Meta(description="Deadline of a request on the bus")] = 2000
+
+
+class LogSection(Section, frozen=True, kw_only=True):
+    """[log]: what a process writes to standard error."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least severe level that is written")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "json", "human"], Meta(description="auto: human on a terminal, JSON lines elsewhere")
+    ] = "auto"
+
+
+class StreamsSection(Section, frozen=True, kw_only=True):
+    """[streams]: sizes and ages of what JetStream keeps; applied by `callbus provision`."""
+
+    replicas: Annotated[int, Meta(ge=1, le=5, description="Copies of each stream: 1 alone, 3 in a cluster")] = 1
+    calls_max_age_h: Annotated[Count, Meta(description="Hours that a call's events and audio are kept")] = 72
+    calls_max_bytes: Annotated[int, Meta(ge=1_048_576, description="Size limit of the stream CALLS, bytes")] = (
+        10_737_418_240
+    )
+    history_max_age_d: Annotated[Count, Meta(description="Days that a call's events without audio are kept")] = 30
+    context_ttl_min: Annotated[Count, Meta(description="Minutes a conversation is kept after its last word")] = 30
+
+
+class EdgeSection(Section, frozen=True, kw_only=True):
+    """[edge]: SIP and RTP."""
+
+    host: Annotated[str, Meta(description="Address to listen on for SIP and RTP")] = "0.0.0.0"
+    advertised_host: Annotated[
+        str, Meta(description="Address written into Contact and SDP; empty: the one that reaches the caller")
+    ] = ""
+    sip_port: Annotated[Port, Meta(description="UDP and TCP port for SIP; 0: any free one")] = 5060
+    sip_tcp: Annotated[bool, Meta(description="Listen on TCP too")] = True
+    rtp_port_min: Annotated[Port, Meta(description="First port of the RTP range; 0: any free ports")] = 10000
+    rtp_port_max: Annotated[Port, Meta(description="Last port of the RTP range")] = 19999
+    port_drain_ms: Annotated[Milliseconds, Meta(description="Rest of an RTP port after a call, before reuse")] = 5000
+    max_calls: Annotated[Count, Meta(description="Calls at once; one more is refused with 503")] = 300
+    retry_after_s: Annotated[int, Meta(ge=1, le=3600, description="Retry-After of a 503")] = 5
+    required_stages: Annotated[
+        str, Meta(description="Stages that need a worker with a free slot, or the call is refused with 503")
+    ] = "asr,llm,tts"
+    ring_ms: Annotated[Milliseconds, Meta(description="Answer after ringing this long")] = 0
+    media_timeout_ms: Annotated[
+        Milliseconds, Meta(description="End a call after this long without RTP; not while it is on hold; 0: never")
+    ] = 30000
+    replay_ring_ms: Annotated[Milliseconds, Meta(description="Caller audio kept for a successor to ask for")] = 30000
+    playout_limit_ms: Annotated[Milliseconds, Meta(description="Most agent audio queued per call")] = 60000
+    prefill_frames: Annotated[
+        int, Meta(ge=0, le=10, description="Frames of an utterance waited for before it starts")
+    ] = 1
+    reorder_wait_ms: Annotated[
+        Milliseconds, Meta(description="How long a packet that came early waits for the ones before it")
+    ] = 40
+
+
+class AsrSection(Section, frozen=True, kw_only=True):
+    """[asr]: speech to text."""
+
+    engine: Annotated[str, Meta(description="Name of an engine, or module:Class of your own")] = "pocketsphinx"
+    vad: Annotated[str, Meta(description="Voice activity detector, or module:Class of your own")] = "silero"
+    slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 50
+    language: Annotated[str, Meta(description="Language of the caller")] = "en"
+    deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of a final transcript after end of speech")] = 3000
+
+
+class TurnSection(Section, frozen=True, kw_only=True):
+    """[turn]: when the caller is done, and when the agent must stop."""
+
+    vad_confidence: Annotated[float, Meta(ge=0.0, le=1.0, description="Speech probability that counts as speech")] = 0.7
+    vad_start_ms: Annotated[Milliseconds, Meta(description="Speech this long starts a turn")] = 200
+    vad_stop_ms: Annotated[Milliseconds, Meta(description="Silence this long ends speech")] = 200
+    endpointing_min_ms: Annotated[Milliseconds, Meta(description="Silence after which the caller is done")] = 500
+    endpointing_max_ms: Annotated[
+        Milliseconds, Meta(description="Silence after which the caller is done in any case")
+    ] = 3000
+    interruption_min_ms: Annotated[Milliseconds, Meta(description="Speech this long over the agent interrupts it")] = (
+        500
+    )
+    dtmf_timeout_ms: Annotated[Milliseconds, Meta(description="Pause after a key that ends a turn of keys")] = 1500
+
+
+class LlmSection(Section, frozen=True, kw_only=True):
+    """[llm]: the conversation."""
+
+    engine: Annotated[str, Meta(description="Name of an engine, or module:Class of your own")] = "scripted"
+    agent: Annotated[str, Meta(description="Agent to run: a name in config/agents, or a path")] = "bank"
+    slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 200
+    deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of the first sentence of an answer")] = 10000
+    database: Annotated[str, Meta(description="SQLite file of the example bank; empty: made anew in memory")] = ""
+
+
+class TtsSection(Section, frozen=True, kw_only=True):
+    """[tts]: text to speech."""
+
+    engine: Annotated[str, Meta(description="Name of an engine, or module:Class of your own")] = "espeak"
+    voice: Annotated[str, Meta(description="Voice of the agent, in the engine's own naming")] = "en-us+f2"
+    speed: Annotated[float, Meta(ge=0.5, le=2.0, description="Speed of speech, 1.0 is the engine's normal")] = 1.0
+    slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 100
+    deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of a sentence's first audio")] = 3000
+
+
+class OwnershipSection(Section, frozen=True, kw_only=True):
+    """[ownership]: how fast a dead worker is noticed."""
+
+    heartbeat_ms: Annotated[Milliseconds, Meta(description="Interval of a worker's heartbeat")] = 100
+    suspect_ms: Annotated[Milliseconds, Meta(description="Silence after which a worker is asked whether it lives")] = (
+        250
+    )
+    confirm_ms: Annotated[Milliseconds, Meta(description="Time a suspect has to answer")] = 300
+    drain_ms: Annotated[Milliseconds, Meta(description="Time that a worker has to end its work at a stop")] = 10000
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """Everything, section by section."""
+
+    nats: NatsSection = NatsSection()
+    log: LogSection = LogSection()
+    streams: StreamsSection = StreamsSection()
+    edge: EdgeSection = EdgeSection()
+    asr: AsrSection = AsrSection()
+    turn: TurnSection = TurnSection()
+    llm: LlmSection = LlmSection()
+    tts: TtsSection = TtsSection()
+    ownership: OwnershipSection = OwnershipSection()

@@ -1,0 +1,1 @@
+"""The contract: every message and every subject. Imports msgspec and nothing else."""
