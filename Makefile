@@ -1,0 +1,69 @@
+# The two commands of README: `make demo` and `make test`. Both set up what they need in .venv from locked, hashed lists.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := ops/requirements
+TEST_WORKERS ?= 2
+
+.PHONY: help demo test check lint types contracts unit coverage bench documents format clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
+
+demo: $(VENV)/.runtime ## a scripted caller calls the bank's agent over real SIP; ends with the call's transcript and figures
+	$(BIN)/callbus demo
+
+test: check unit ## everything that CI runs
+
+check: lint types contracts ## ruff, mypy strict, import contracts
+
+lint: $(VENV)/.development ## ruff: style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.development ## mypy, strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/.development ## who may import whom
+	$(BIN)/lint-imports
+
+unit: $(VENV)/.development ## all tests: rooms in parallel, then whole processes one after another
+	$(BIN)/pytest -q -n $(TEST_WORKERS) --dist loadgroup -m "not e2e" $(PYTEST)
+	$(BIN)/pytest -q -m e2e $(PYTEST)
+
+coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that the tests run
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report --fail-under=90
+
+bench: $(VENV)/.development ## measure: bus hop, turn overhead, edge capacity, memory, start; results in bench-results/
+	$(BIN)/callbus bench $(BENCH)
+
+documents: $(VENV)/.development ## make the generated documents anew
+	$(BIN)/callbus schema --asyncapi > docs/asyncapi.json
+	$(BIN)/callbus config document > docs/configuration.md
+
+format: $(VENV)/.development ## let ruff write its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and everything made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis bench-results build *.egg-info
+
+$(VENV)/.bootstrap: $(REQUIREMENTS)/bootstrap.txt
+	@echo "callbus: making $(VENV) with $(PYTHON)"
+	@test -n "$(PYTHON)" || { echo "callbus: needs Python 3.11 or newer on the PATH, or make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.bootstrap $(REQUIREMENTS)/runtime.txt pyproject.toml
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)/runtime.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.development: $(VENV)/.runtime $(REQUIREMENTS)/development.txt
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)/development.txt
+	@touch $@
