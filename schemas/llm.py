@@ -57,7 +57,11 @@ class LlmSentence(Event, frozen=True, kw_only=True, tag="llm.sentence.v1"):
 
 
 class LlmDone(Event, frozen=True, kw_only=True, tag="llm.done.v1"):
-    """The answer is complete: ``sentences`` of it were said. ``ttft_ms``: turn.ended received to first token."""
+    """The answer is complete: ``sentences`` of it were said. ``ttft_ms``: turn.ended received to first token.
+
+    With ``listen_for.state`` the ``slots`` are all that the agent remembers beside the conversation's text: a successor
+    that has read this event goes on from here.
+    """
 
     identity = ("utterance_id",)
 
@@ -70,6 +74,7 @@ class LlmDone(Event, frozen=True, kw_only=True, tag="llm.done.v1"):
     ttft_ms: float = 0.0
     ttfs_ms: float = 0.0
     engine: str = ""
+    slots: dict[str, str] = {}
 
 
 class ToolCalled(Event, frozen=True, kw_only=True, tag="tool.called.v1"):

@@ -49,7 +49,7 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
     llm.LlmDone(
         **BASE, turn=1, utterance_id=100, sentences=3, intent="card_delivery_inquiry", then=llm.NextStep.HANG_UP,
         listen_for=llm.ListenFor(state="verify", phrases=("<digit> <digit>",), digits=4), ttft_ms=1.5, ttfs_ms=2.5,
-        engine="scripted",
+        engine="scripted", slots={"card_last_four": "4271"},
     ),
     llm.ToolCalled(**BASE, turn=1, tool_call_id="1-0", name="card_status", arguments={"card_last_four": "4271"}),
     llm.ToolReturned(
