@@ -1,0 +1,1 @@
+"""The telephone network on one side, the bus on the other."""
