@@ -1,0 +1,80 @@
+"""Commands to the owner of a stage of a call: request and reply, ahead of all data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bus import codec, tracing
+from bus.dead_letter import bury
+from bus.errors import BusError, BusTimeout, DecodeError, NoResponders
+from bus.interface import Connection, Message, Subscription
+from bus.logs import get_logger
+from schemas import subjects
+from schemas.base import DEFAULT_TENANT, Command
+from schemas.control import ControlMessage, ControlReply
+
+log = get_logger(__name__)
+
+ControlHandler = Callable[[ControlMessage], ControlReply]
+
+
+async def serve_control(
+    connection: Connection,
+    stage: str,
+    call_id: str,
+    tenant: str,
+    handler: ControlHandler,
+    *,
+    service: str,
+) -> Subscription:
+    """Answer commands to ``stage`` of one call until the subscription is closed.
+
+    What does not decode is answered with ``bad_message`` and goes to the dead letters; a handler that raises is answered
+    with ``engine_failed``.
+    """
+
+    def serve(message: Message) -> None:
+        reply = ControlReply(ok=False, error="engine_failed", message=f"the {stage} stage failed; its log says why")
+
+        def run(command: ControlMessage) -> None:
+            nonlocal reply
+            reply = handler(command)
+
+        try:
+            command: ControlMessage = codec.decode(message.data, ControlMessage)  # type: ignore[arg-type]
+            if command.call_id != call_id or command.tenant != tenant:
+                raise DecodeError("the command names another call or tenant than its subject")
+        except DecodeError as error:
+            bury(connection, service, message.subject, message.data, str(error))
+            reply = ControlReply(ok=False, error="bad_message", message=str(error))
+        else:
+            guarded = tracing.GuardedHandler(service, run)
+            guarded(message.subject, message.headers, command)
+        if message.reply:
+            connection.publish(message.reply, codec.encode(reply))
+
+    return await connection.subscribe(subjects.control_of(stage, call_id, tenant), serve)
+
+
+async def send_control(connection: Connection, stage: str, command: Command, *, timeout_ms: int = 1000) -> ControlReply:
+    """Send a command to the owner of ``stage`` and wait for its answer.
+
+    Never raises for what a caller of a command has to expect: nobody owns the call there (``not_owner``), no answer in
+    time (``engine_timeout``), no connection (``bus_disconnected``), an answer that can't be read (``bad_message``).
+    """
+    subject = subjects.control_of(stage, command.call_id, command.tenant or DEFAULT_TENANT)
+    headers: dict[str, str] = {}
+    tracing.inject(subject, headers)
+    try:
+        answer = await connection.request(
+            subject, codec.encode(command), timeout_ms=timeout_ms, headers=headers or None
+        )
+        return codec.decode(answer.data, ControlReply)
+    except NoResponders as error:
+        return ControlReply(ok=False, error="not_owner", message=str(error))
+    except BusTimeout as error:
+        return ControlReply(ok=False, error="engine_timeout", message=str(error))
+    except DecodeError as error:
+        return ControlReply(ok=False, error="bad_message", message=str(error))
+    except BusError as error:
+        return ControlReply(ok=False, error="bus_disconnected", message=str(error))

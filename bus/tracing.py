@@ -1,0 +1,113 @@
+"""W3C trace context across the bus, and one wrapper that times and guards every handler.
+
+Names of spans are subjects with their identifiers taken out, never the identifiers. Live audio carries no headers and
+gets no span.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from opentelemetry import trace
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from bus.logs import get_logger
+from schemas.subjects import template_of
+
+T = TypeVar("T")
+
+log = get_logger(__name__)
+
+TRACEPARENT = "traceparent"
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+_NO_PROVIDER = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+
+
+def inject(subject: str, headers: dict[str, str]) -> None:
+    """Add the current trace context to ``headers``, under a producer span where spans are recorded."""
+    if isinstance(trace.get_tracer_provider(), _NO_PROVIDER):
+        if trace.get_current_span().get_span_context().is_valid:
+            _PROPAGATOR.inject(headers)
+        return
+    span = trace.get_tracer("callbus.bus").start_span(f"send {template_of(subject)}", kind=trace.SpanKind.PRODUCER)
+    _PROPAGATOR.inject(headers, trace.set_span_in_context(span))
+    span.end()
+
+
+@contextmanager
+def consumer_span(subject: str, headers: Mapping[str, str]) -> Iterator[None]:
+    """The trace of the message continues here; nothing is done where there is neither trace nor recorder."""
+    if TRACEPARENT not in headers and isinstance(trace.get_tracer_provider(), _NO_PROVIDER):
+        yield
+        return
+    context = _PROPAGATOR.extract(headers)
+    tracer = trace.get_tracer("callbus.bus")
+    with tracer.start_as_current_span(f"process {template_of(subject)}", context=context, kind=trace.SpanKind.CONSUMER):
+        yield
+
+
+class HandlerFigures:
+    """Counts and times of one handler, since the process started."""
+
+    __slots__ = ("count", "errors", "max_ms", "total_ms")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.errors = 0
+        self.total_ms = 0.0
+        self.max_ms = 0.0
+
+    @property
+    def mean_ms(self) -> float:
+        return self.total_ms / self.count if self.count else 0.0
+
+
+_FIGURES: dict[str, HandlerFigures] = {}
+
+
+def figures_of(name: str) -> HandlerFigures:
+    """The figures of handler ``name`` (``<service> <subject template>``), made at first use."""
+    figures = _FIGURES.get(name)
+    if figures is None:
+        figures = _FIGURES[name] = HandlerFigures()
+    return figures
+
+
+def all_figures() -> Mapping[str, HandlerFigures]:
+    """The figures of every handler of this process."""
+    return _FIGURES
+
+
+class GuardedHandler(Generic[T]):
+    """A handler that is timed, counted and traced, and whose errors end nothing."""
+
+    def __init__(self, service: str, handler: Callable[[T], object]) -> None:
+        self._service = service
+        self._handler = handler
+        self._names: dict[str, HandlerFigures] = {}
+
+    def __call__(self, subject: str, headers: Mapping[str, str], value: T) -> None:
+        """Hand ``value`` over; an exception is logged and counted."""
+        template = template_of(subject)
+        figures = self._names.get(template)
+        if figures is None:
+            figures = self._names[template] = figures_of(f"{self._service} {template}")
+        begun = time.perf_counter()
+        try:
+            with consumer_span(subject, headers):
+                self._handler(value)
+        except Exception as error:
+            figures.errors += 1
+            log.exception(
+                "handler_failed",
+                message=f"the handler of {template} in {self._service} raised {type(error).__name__}; going on",
+            )
+        finally:
+            took_ms = (time.perf_counter() - begun) * 1000
+            figures.count += 1
+            figures.total_ms += took_ms
+            figures.max_ms = max(figures.max_ms, took_ms)
