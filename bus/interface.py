@@ -144,7 +144,11 @@ class Connection(Protocol):
     async def store(
         self, subject: str, data: bytes, headers: Headers | None = None, timeout_ms: int = 2000
     ) -> StoreAck:
-        """Publish to a stream, wait for its word. Raises ``StoreUnavailable`` (retry) or ``StaleWrite`` (never retry)."""
+        """Publish to a stream, wait for its word.
+
+        Raises ``StoreUnavailable`` (retry) or ``StoreRefused`` (never retry), of which ``StaleWrite`` is one kind. The
+        retry of a fenced message whose acknowledgement got lost is a duplicate, not a stale write (``bus.fencing``).
+        """
 
     def read(
         self, subject: str, *, from_sequence: int = 1, stream: str = "CALLS", timeout_ms: int = 5000
