@@ -1,0 +1,83 @@
+"""``callbus calls``: what calls the stream holds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TypeVar
+
+import click
+import msgspec
+
+from bus.interface import Connection
+from ops.session import as_json_text, bus, json_option, nats_option, offered_calls, run, tenant_option
+from schemas.call import CallAnswered, CallEnded, CallOffered
+from schemas.subjects import event_subject
+
+Ended = TypeVar("Ended", CallAnswered, CallEnded)
+
+
+@dataclass(frozen=True, slots=True)
+class CallRow:
+    """One call of the list."""
+
+    call_id: str
+    tenant: str
+    started: str
+    at_us: int
+    transport: str
+    state: str
+    duration_ms: int | None
+    ended_by: str
+    reason: str
+
+
+@click.command()
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Newest calls to show.")
+@tenant_option
+@nats_option
+@json_option
+def calls(limit: int, tenant: str, nats_url: str, as_json: bool) -> None:
+    """List calls, newest last: id, start, state, duration, who ended it and why."""
+    found = run(_calls(tenant, nats_url))[-limit:]
+    if as_json:
+        click.echo(as_json_text(found))
+        return
+    if not found:
+        click.echo("no calls yet; place one with: callbus call sip:bank@127.0.0.1:5060 --say 'where is my credit card'")
+        return
+    click.echo(f"{'call':32}  {'started':19}  {'state':10}  {'duration':>9}  ended by")
+    for row in found:
+        duration = f"{row.duration_ms / 1000:.1f} s" if row.duration_ms is not None else ""
+        ended = f"{row.ended_by}, {row.reason}" if row.ended_by else ""
+        click.echo(f"{row.call_id:32}  {row.started:19}  {row.state:10}  {duration:>9}  {ended}")
+
+
+async def _calls(tenant: str, nats_url: str) -> list[CallRow]:
+    async with bus(nats_url) as connection:
+        offered = [event async for event in offered_calls(connection, tenant)]
+        answered = await _by_call(connection, CallAnswered, tenant)
+        ended = await _by_call(connection, CallEnded, tenant)
+    return [_row(event, event.call_id in answered, ended.get(event.call_id)) for event in offered]
+
+
+async def _by_call(connection: Connection, event_type: type[Ended], tenant: str) -> dict[str, Ended]:
+    found: dict[str, Ended] = {}
+    async for message in connection.read(event_subject(event_type, "*", tenant)):
+        event = msgspec.json.decode(message.data, type=event_type)
+        found[event.call_id] = event
+    return found
+
+
+def _row(offered: CallOffered, answered: bool, ended: CallEnded | None) -> CallRow:
+    return CallRow(
+        call_id=offered.call_id,
+        tenant=offered.tenant,
+        started=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(offered.at_us / 1_000_000)),
+        at_us=offered.at_us,
+        transport=offered.transport,
+        state=ended.result.value if ended else ("active" if answered else "ringing"),
+        duration_ms=ended.duration_ms if ended else None,
+        ended_by=ended.ended_by.value if ended else "",
+        reason=ended.reason if ended else "",
+    )

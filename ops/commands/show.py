@@ -1,0 +1,150 @@
+"""``callbus show``: one call, as a person wants to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import click
+
+from bus.consume import read_call
+from ops.callview import LATENCY_NAMES, CallView, TurnView, describe_failure, view_of
+from ops.rendering import holes, read_chunks
+from ops.session import as_json_text, bus, find_call, json_option, nats_option, percentile, run
+
+BAR_WIDTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A call's view and the holes in its recording, per direction as (first missing frame, count)."""
+
+    view: CallView
+    missing_in: tuple[tuple[int, int], ...]
+    missing_out: tuple[tuple[int, int], ...]
+
+
+@click.command()
+@click.argument("call")
+@click.option("--no-content", is_flag=True, help="Leave out what was said and pressed.")
+@nats_option
+@json_option
+def show(call: str, no_content: bool, nats_url: str, as_json: bool) -> None:
+    """Show CALL (an id, the beginning or end of one, or 'last'): who said what, how fast, what failed."""
+    shown = run(_show(call, nats_url))
+    if no_content:
+        hide_content(shown.view)
+    click.echo(as_json_text(shown) if as_json else "\n".join(text_lines(shown)))
+
+
+async def _show(call: str, nats_url: str) -> Shown:
+    async with bus(nats_url) as connection:
+        offered = await find_call(connection, call)
+        view = view_of(await read_call(connection, offered.call_id, offered.tenant))
+        chunks_in = await read_chunks(connection, "in", offered.call_id, offered.tenant)
+        chunks_out = await read_chunks(connection, "out", offered.call_id, offered.tenant)
+    return Shown(view, holes(chunks_in), holes(chunks_out))
+
+
+def hide_content(view: CallView) -> None:
+    """Replace what was said, pressed and dialled by its length."""
+    for line in view.lines:
+        line.text = f"[{len(line.text.split())} words]"
+    for turn in view.turns.values():
+        turn.text = f"[{len(turn.text.split())} words]" if turn.text else ""
+        turn.digits = "*" * len(turn.digits)
+    view.keys = []
+    view.utterances = {}
+    view.offered = None
+
+
+def text_lines(shown: Shown) -> list[str]:
+    """The whole page."""
+    view = shown.view
+    return [
+        *_head(view),
+        "",
+        *transcript_lines(view),
+        "",
+        *latency_lines(view),
+        *_turn_lines(view),
+        *_failure_lines(shown),
+        *_end_lines(view),
+    ]
+
+
+def _head(view: CallView) -> list[str]:
+    lines = [f"call {view.call_id}  tenant {view.tenant}  {view.state}  {view.events} events"]
+    if view.answered is not None:
+        lines.append(f"edge {view.answered.edge}, {view.answered.codec}, {view.answered.frame_ms} ms frames")
+    return lines
+
+
+def transcript_lines(view: CallView) -> list[str]:
+    """Both sides, with the media time at which each began."""
+    return [
+        f"{line.at_ms / 1000:7.2f} s  {line.speaker:6}  {line.text}{' [interrupted]' if line.cut else ''}"
+        for line in view.lines
+    ]
+
+
+def latency_lines(view: CallView) -> list[str]:
+    """Every latency name with p50, p95, p99 and n."""
+    lines = [f"{'latency (ms)':22} {'p50':>8} {'p95':>8} {'p99':>8} {'n':>4}"]
+    for name in LATENCY_NAMES:
+        values = view.latencies(name)
+        if values:
+            figures = " ".join(f"{percentile(values, share):8.1f}" for share in (0.5, 0.95, 0.99))
+            lines.append(f"{name:22} {figures} {len(values):4}")
+    return lines if len(lines) > 1 else []
+
+
+def _turn_lines(view: CallView) -> list[str]:
+    lines: list[str] = []
+    for turn in view.turns.values():
+        if turn.turn and turn.answer_started_ms is not None:
+            lines += ["", *waterfall(turn)]
+    return lines
+
+
+def waterfall(turn: TurnView) -> list[str]:
+    """One turn from the caller's last voiced sample to the first audible sample of the answer, as bars."""
+    found = turn.latencies_ms
+    total = found.get("e2e_latency", 0.0)
+    tools = f", tools: {', '.join(turn.tools)}" if turn.tools else ""
+    lines = [f"turn {turn.turn}: {turn.why}, intent {turn.intent or '-'}{tools}, answered after {total:.0f} ms"]
+    start = 0.0
+    end_of_turn = found.get("end_of_turn_delay", 0.0)
+    steps = [
+        ("transcription_delay", 0.0, found.get("transcription_delay", 0.0)),
+        ("end_of_turn_delay", 0.0, end_of_turn),
+    ]
+    start = end_of_turn
+    for name in ("llm_node_ttfs", "tts_node_ttfb", "playback_latency"):
+        steps.append((name, start, found.get(name, 0.0)))
+        start += found.get(name, 0.0)
+    scale = BAR_WIDTH / max(total, start, 1.0)
+    for name, begin, length in steps:
+        bar = " " * int(begin * scale) + "█" * max(1, round(length * scale))
+        lines.append(f"  {name:20} {bar:{BAR_WIDTH + 1}} {length:7.1f} ms")
+    return lines
+
+
+def _failure_lines(shown: Shown) -> list[str]:
+    lines = [f"failure: {describe_failure(failure)}" for failure in shown.view.failures]
+    for name, missing in (("caller", shown.missing_in), ("agent", shown.missing_out)):
+        lines += [f"gap in the recording of the {name}: {count} frames from number {first}" for first, count in missing]
+    return ["", *lines] if lines else []
+
+
+def _end_lines(view: CallView) -> list[str]:
+    ended = view.ended
+    if ended is None:
+        return []
+    media = ended.media
+    return [
+        "",
+        f"ended: {ended.result.value} by {ended.ended_by.value}, {ended.reason}, {ended.duration_ms / 1000:.1f} s",
+        f"rtp: {media.packets_received} in, {media.packets_sent} out, {media.lost} lost, {media.late} late, "
+        f"{media.reordered} reordered, {media.duplicate} duplicate, jitter {media.jitter_ms:.1f} ms, "
+        f"pacer late at most {media.pacer_late_max_ms:.1f} ms",
+    ]

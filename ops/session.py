@@ -1,0 +1,104 @@
+"""What every inspecting command shares: reach the bus or say in words why not, and name a call by the end of its id."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, NoReturn, TypeVar
+
+import click
+import msgspec
+
+from bus.client import connect
+from bus.errors import BusError, BusUnavailable
+from bus.interface import Connection
+from config.load import load
+from schemas.call import CallOffered
+from schemas.subjects import event_subject
+
+Result = TypeVar("Result")
+
+nats_option = click.option(
+    "--nats",
+    "nats_url",
+    default="",
+    metavar="URL",
+    help="NATS to look at; otherwise NATS_URL, else the setting nats.url.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+tenant_option = click.option("--tenant", default="*", help="Only this tenant's calls.  [default: all]")
+
+
+def fail(text: str, code: int = 1) -> NoReturn:
+    """Say what went wrong on standard error and leave."""
+    click.echo(f"callbus: {text}", err=True)
+    sys.exit(code)
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a command's work; a bus error becomes one line and exit code 1, Ctrl-C exit code 130."""
+    try:
+        return asyncio.run(work)
+    except BusUnavailable as error:
+        fail(f"{error}. Start one with: callbus up; or name one with --nats URL")
+    except BusError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@asynccontextmanager
+async def bus(nats_url: str) -> AsyncIterator[Connection]:
+    """A connection for the time of one command."""
+    section = load().nats
+    if nats_url:
+        section = msgspec.structs.replace(section, url=nats_url)
+    connection = await connect("callbus-cli", section, wait=False)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def find_call(connection: Connection, name: str, tenant: str = "*") -> CallOffered:
+    """The call whose id is, starts with or ends with ``name``; ``last`` is the newest.
+
+    Raises:
+        click.ClickException: no such call, or several.
+    """
+    offered = [call async for call in offered_calls(connection, tenant)]
+    if name == "last" and offered:
+        return offered[-1]
+    found = [call for call in offered if call.call_id.startswith(name) or call.call_id.endswith(name)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise click.ClickException(f"the stream holds no call {name!r}; `callbus calls` lists them")
+    raise click.ClickException(f"{name!r} fits {len(found)} calls; give more of the id: `callbus calls` lists them")
+
+
+async def offered_calls(connection: Connection, tenant: str = "*") -> AsyncIterator[CallOffered]:
+    """Every ``call.offered`` in the stream, oldest first."""
+    async for message in connection.read(event_subject(CallOffered, "*", tenant)):
+        yield msgspec.json.decode(message.data, type=CallOffered)
+
+
+def as_json_text(value: object) -> str:
+    """JSON of structs, dataclasses and plain values."""
+
+    def encode(other: object) -> object:
+        if dataclasses.is_dataclass(other) and not isinstance(other, type):
+            return dataclasses.asdict(other)
+        raise NotImplementedError(type(other).__name__)
+
+    return msgspec.json.encode(value, enc_hook=encode).decode()
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Nearest-rank percentile of a list that is not empty."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
