@@ -1,0 +1,1 @@
+"""The conversation: ``turn.ended`` in, ``llm.sentence``, ``llm.done`` and tool events out."""
