@@ -14,6 +14,7 @@ DTMF = "application/dtmf"
 DEFAULT_DURATION_MS = 250
 """Where the body names none; the usual default of dtmf-relay senders."""
 MAX_DURATION_MS = 10_000
+MAX_BODY_BYTES = 1024
 
 _RELAY_FIELD = re.compile(r"^[ \t]*(signal|duration)[ \t]*=[ \t]*(\S*)[ \t]*$", re.IGNORECASE | re.MULTILINE)
 _NUMBERED = {"10": "*", "11": "#", "12": "A", "13": "B", "14": "C", "15": "D"}
@@ -31,6 +32,8 @@ class InfoDigit(NamedTuple):
 
 def parse_info_digit(content_type: str, body: bytes) -> InfoDigit | None:
     """The key in an INFO body; None where the type is another one or no key can be read."""
+    if len(body) > MAX_BODY_BYTES:
+        return None
     text = body.decode("ascii", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
     if content_type == DTMF_RELAY:
         fields = {name.lower(): value for name, value in _RELAY_FIELD.findall(text)}

@@ -12,10 +12,10 @@ MAX_SDP_BYTES = 32_768
 """Far above any telephone's offer (1-3 KB); bounds the work of a hostile one."""
 MAX_MEDIA = 32
 
-_CONNECTION = re.compile(r"^IN[ \t]+IP([46])[ \t]+(\S+?)(?:/[\d/]+)?$", re.IGNORECASE)
-_MEDIA = re.compile(r"^(\S+)[ \t]+(\d{1,5})(?:/\d+)?[ \t]+(\S+)((?:[ \t]+\S+)*)$")
-_RTPMAP = re.compile(r"^(\d{1,3})[ \t]+([^/\s]+)/(\d{1,7})(?:/(\d+))?")
-_NUMBER = re.compile(r"^\d+")
+_CONNECTION = re.compile(r"^IN[ \t]+IP[46][ \t]+([^\s/]+)(?:/[0-9/]+)?$", re.IGNORECASE)
+_MEDIA = re.compile(r"^(\S+)[ \t]+([0-9]{1,5})(?:/[0-9]+)?[ \t]+(\S+)((?:[ \t]+\S+)*)$")
+_RTPMAP = re.compile(r"^([0-9]{1,3})[ \t]+([^/\s]+)/([0-9]{1,7})(?:/([0-9]+))?")
+_NUMBER = re.compile(r"^[0-9]+")
 
 
 class Direction(StrEnum):
@@ -198,7 +198,7 @@ def _address(lines: list[tuple[str, str]]) -> str:
     parsed = _CONNECTION.match(value)
     if parsed is None:
         raise SdpDefect("c= line cannot be read")
-    return parsed[2]
+    return parsed[1]
 
 
 def _direction(attributes: tuple[str, ...], default: Direction) -> Direction:
