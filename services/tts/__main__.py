@@ -1,0 +1,41 @@
+"""``python -m services.tts``: the tts process. ``--voices``: the voices of the engine in the settings, then stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from bus.service import run_service
+from config.load import ConfigError, load
+from config.settings import Settings
+from services.tts.engine import load_engine
+from services.tts.worker import EXIT_CONFIGURATION, main
+
+
+async def list_voices(settings: Settings) -> tuple[str, ...]:
+    """Names for the ``voice`` setting; empty where the engine takes any or can't tell."""
+    engine = load_engine(settings.tts.engine, settings.tts)
+    try:
+        return await engine.list_voices()
+    finally:
+        await engine.close()
+
+
+def run(arguments: list[str]) -> None:
+    """What the command line asks for; ends with ``SystemExit``."""
+    if not arguments:
+        run_service("services.tts", main)
+        return
+    if arguments != ["--voices"]:
+        print("usage: python -m services.tts [--voices]", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIGURATION)
+    try:
+        voices = asyncio.run(list_voices(load()))
+    except ConfigError as error:
+        print(f"services.tts: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIGURATION) from None
+    print("\n".join(voices) if voices else "the engine does not list its voices")
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

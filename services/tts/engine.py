@@ -1,0 +1,132 @@
+"""What a speech engine is: a heavy ``Engine``, loaded once per process, that opens a light ``Run`` per sentence.
+
+An engine of callbus lives in ``services/tts/engines/<name>.py`` and is made by that module's ``create(settings)``;
+one of your own is any class named as ``module:Class`` in the settings and is made by ``Class(settings)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import AsyncIterator
+from typing import NamedTuple, Protocol, cast
+
+from config.load import ConfigError
+from config.settings import TtsSection
+
+ENGINES_PACKAGE = "services.tts.engines"
+
+
+class EngineError(Exception):
+    """An engine could not do its work; the text never holds what was to be said."""
+
+
+class EngineChoiceError(ConfigError):
+    """The engine, or the voice, that the settings name can't be used; the text says what can."""
+
+
+class Capabilities(NamedTuple):
+    """What an engine declares about itself.
+
+    Attributes:
+        name: as the settings name it.
+        sample_rate_hz: of the PCM that its runs give.
+        streaming: audio comes before the whole sentence is synthesised.
+        word_times: chunks say where words begin; otherwise word times are spread by length.
+    """
+
+    name: str
+    sample_rate_hz: int
+    streaming: bool
+    word_times: bool
+
+
+class WordStart(NamedTuple):
+    """A word and where it begins, milliseconds from the start of the sentence's audio."""
+
+    text: str
+    start_ms: int
+
+
+class SpeechChunk(NamedTuple):
+    """A piece of a sentence: 16-bit little-endian mono PCM, and the words that are known to begin so far."""
+
+    pcm: bytes
+    words: tuple[WordStart, ...] = ()
+
+
+class Label(NamedTuple):
+    """Which sentence a run speaks; engines that mark their audio use it, the others ignore it."""
+
+    utterance_id: int = 0
+    sentence: int = 0
+
+
+class Run(Protocol):
+    """One sentence being spoken. Iterate it once; it ends when the sentence is complete or cancelled."""
+
+    def __aiter__(self) -> AsyncIterator[SpeechChunk]:
+        """Chunks as they become ready. Raises :class:`EngineError` where the engine fails."""
+
+    def cancel(self) -> None:
+        """Stop working on it. Takes effect within 50 ms; may be called at any time, more than once."""
+
+
+class Engine(Protocol):
+    """A model, or the access to one. Blocking work of it runs off the event loop."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    async def warm(self) -> None:
+        """Load everything, so that the first sentence is as fast as the others.
+
+        Raises:
+            EngineChoiceError: the voice of the settings is unknown, or a package is missing.
+        """
+
+    def open(self, text: str, *, language: str = "en", label: Label = Label()) -> Run:  # noqa: B008
+        """Begin to speak ``text``. Any text is allowed: empty, very long, any script."""
+
+    async def list_voices(self) -> tuple[str, ...]:
+        """Names for the ``voice`` setting; empty where the engine takes any, or can't tell. Needs no ``warm``."""
+
+    async def close(self) -> None:
+        """Let go of the model."""
+
+
+def engine_names() -> list[str]:
+    """Names of the engines that come with callbus."""
+    package = importlib.import_module(ENGINES_PACKAGE)
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def load_engine(name: str, settings: TtsSection) -> Engine:
+    """The engine of that name, not yet warm.
+
+    Raises:
+        EngineChoiceError: no such engine, module or class, or it refuses the settings; the text lists what there is.
+    """
+    if ":" in name:
+        return _load_class(name, settings)
+    if name not in engine_names():
+        raise EngineChoiceError(
+            f"[tts] engine = {name!r}: no such engine; there are {', '.join(engine_names())}, "
+            "or module:Class of your own"
+        )
+    module = importlib.import_module(f"{ENGINES_PACKAGE}.{name}")
+    return cast(Engine, module.create(settings))
+
+
+def _load_class(name: str, settings: TtsSection) -> Engine:
+    module_name, _, class_name = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, ValueError) as error:
+        raise EngineChoiceError(
+            f"[tts] engine = {name!r}: module {module_name!r} can't be imported: {error}"
+        ) from error
+    except AttributeError as error:
+        raise EngineChoiceError(f"[tts] engine = {name!r}: module {module_name!r} has no {class_name!r}") from error
+    return cast(Engine, factory(settings))

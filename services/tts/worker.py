@@ -1,0 +1,89 @@
+"""The process of the tts stage: one engine, many calls."""
+
+from __future__ import annotations
+
+import sys
+
+from bus.interface import Connection
+from bus.ownership import Claim, StageOwner
+from bus.service import ServiceContext
+from config.load import ConfigError
+from config.settings import Settings
+from schemas.audio import Codec
+from schemas.session import Stage
+from services.tts.call import SpeechCall
+from services.tts.engine import Engine, load_engine
+from services.tts.framing import SentenceFramer
+
+EXIT_CONFIGURATION = 2
+
+
+class TtsWorker:
+    """Claims calls and speaks in them."""
+
+    def __init__(self, connection: Connection, worker: str, settings: Settings, engine: Engine) -> None:
+        """``engine`` is warm."""
+        self._connection = connection
+        self._worker = worker
+        self._settings = settings.tts
+        self._engine = engine
+        self.owner = StageOwner(
+            connection,
+            Stage.TTS,
+            worker,
+            slots=settings.tts.slots,
+            settings=settings.ownership,
+            accept=self._accept,
+            engine=engine.capabilities.name,
+        )
+
+    async def start(self) -> None:
+        """Take calls from now on. Raises ``NotProvisioned``."""
+        await self.owner.start()
+
+    async def drain(self, timeout_ms: int) -> None:
+        """Take no more calls and hand over those owned."""
+        await self.owner.drain(timeout_ms)
+
+    async def _accept(self, claim: Claim) -> SpeechCall:
+        call = SpeechCall(
+            self._connection,
+            claim,
+            self._engine,
+            self._settings,
+            worker=self._worker,
+            figures=self.owner.figures,
+            on_over=self.owner.finished,
+        )
+        await call.start()
+        return call
+
+
+async def warm_engine(settings: Settings) -> Engine:
+    """The engine of the settings, loaded, and with it what turns its audio into frames.
+
+    Raises:
+        ConfigError: engine or voice can't be used, or a package is missing.
+    """
+    engine = load_engine(settings.tts.engine, settings.tts)
+    await engine.warm()
+    try:
+        SentenceFramer(Codec.PCMU, engine.capabilities.sample_rate_hz, 0, 0).finish()
+    except ImportError as error:
+        raise ConfigError(str(error)) from error
+    return engine
+
+
+async def main(context: ServiceContext) -> None:
+    """Run until the process is told to stop."""
+    try:
+        engine = await warm_engine(context.settings)
+    except ConfigError as error:
+        print(f"services.tts: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIGURATION) from None
+    worker = TtsWorker(context.connection, context.worker, context.settings, engine)
+    await worker.start()
+    await context.ready()
+    await context.stopping.wait()
+    await worker.drain(context.settings.ownership.drain_ms)
+    await engine.close()
