@@ -97,9 +97,10 @@ class Engine(Protocol):
 
 
 def engine_names() -> list[str]:
-    """Names of the engines that come with callbus."""
+    """Names of the engines that come with callbus; a module whose name begins with ``_`` is part of one."""
     package = importlib.import_module(ENGINES_PACKAGE)
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in names if not name.startswith("_"))
 
 
 def load_engine(name: str, settings: TtsSection) -> Engine:

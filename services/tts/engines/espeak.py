@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from config.settings import TtsSection
 from services.tts.engine import Capabilities, Engine, EngineError, Label, Run, SpeechChunk, WordStart
-from services.tts.engines.espeak_library import (
+from services.tts.engines._espeak_library import (
     NORMAL_WORDS_PER_MINUTE,
     EspeakLibrary,
     WordEvent,
