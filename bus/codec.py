@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
@@ -16,7 +17,7 @@ T = TypeVar("T")
 _ENCODER = msgspec.json.Encoder()
 
 
-class UnknownEvent(DecodeError):
+class UnknownEventError(DecodeError):
     """A recorded subject whose event this program does not know: said by a newer peer, or a recording."""
 
 
@@ -32,7 +33,7 @@ def decode(data: bytes, message_type: type[T]) -> T:
         DecodeError: not JSON, another tag, or a field that is missing or not allowed.
     """
     try:
-        return cast(T, _decoder(message_type).decode(data))
+        return cast(T, _decoder(cast(Hashable, message_type)).decode(data))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DecodeError(_defect(error, message_type)) from error
 
@@ -41,7 +42,7 @@ def decode_event(subject: str, data: bytes) -> Event:
     """The event that travels on ``subject``.
 
     Raises:
-        UnknownEvent: no event of that name is known here.
+        UnknownEventError: no event of that name is known here.
         DecodeError: the subject is none of a call's, the bytes are not that event, or its identifiers are not those
             of the subject.
     """
@@ -51,7 +52,7 @@ def decode_event(subject: str, data: bytes) -> Event:
         raise DecodeError(str(error)) from error
     event_type = subjects.EVENT_BY_NAME.get(call.name) if call.root == "call" else None
     if event_type is None:
-        raise UnknownEvent(f"no event of this program travels on {subjects.template_of(subject)}")
+        raise UnknownEventError(f"no event of this program travels on {subjects.template_of(subject)}")
     event = decode(data, event_type)
     if event.call_id != call.call_id or event.tenant != call.tenant:
         raise DecodeError(f"the body of {subjects.template_of(subject)} names another call or tenant than its subject")

@@ -1,17 +1,25 @@
-"""Reading a call: what is stored first, then what is said live, each event once and in order."""
+"""Reading a call: what is stored first, then what is said live, each event once and in order.
+
+A feed subscribes first and keeps what arrives, reads what the stream holds, hands that over in the stream's order,
+then what it kept, then what comes. After a reconnect, and after it lost messages by being slow, it reads again what
+it may have missed; for that it holds live events back only briefly, because a stream that elects a leader must not
+stop a call.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from weakref import WeakKeyDictionary
 
 from bus import codec
 from bus.dead_letter import bury
 from bus.errors import BusError, DecodeError
+from bus.fencing import MESSAGE_ID
 from bus.interface import Connection, Message, StoredMessage, Subscription
 from bus.logs import get_logger
-from bus.publish import MSG_ID
 from bus.tracing import GuardedHandler
 from schemas import subjects
 from schemas.audio import AudioFormatError, AudioFrame, unpack_audio
@@ -21,107 +29,191 @@ log = get_logger(__name__)
 
 EventHandler = Callable[[Event], None]
 
+AUDIO_PENDING_LIMIT = 250
+"""Frames kept for a slow reader: 5 s; more is a gap, not a queue."""
+REREAD_HOLD_MS = 300
+READ_RETRY_FIRST_MS = 50
+READ_RETRY_MAX_MS = 1000
+LIVE_MEMORY = 4096
+"""Events whose second copy :func:`follow_all` recognises."""
+
+ALL_NAMES = (*(f"{domain}.>" for domain in subjects.SPEAKERS if domain not in ("rec", "failure")), "failure")
+
 
 class CallFeed:
-    """The events of one call, handed to a plain function. ``caught_up`` is set once everything stored was handed over."""
+    """The events of one call, handed to a plain function.
+
+    ``caught_up`` is set once everything stored was handed over for the first time. The ids of all events of the call
+    are kept while the feed lives, some 100 bytes each.
+    """
 
     def __init__(
-        self, connection: Connection, pattern: str, handler: EventHandler, names: Collection[str], service: str
+        self, connection: Connection, root: str, handler: EventHandler, names: Collection[str], service: str
     ) -> None:
         self.caught_up = asyncio.Event()
         self._connection = connection
-        self._pattern = pattern
-        self._prefix = len(pattern) - 1
-        self._names = tuple(names)
+        self._root = root
+        self._names = tuple(dict.fromkeys(names)) or ALL_NAMES
+        self._next_sequence = {f"{root}{name}": 1 for name in self._names}
         self._service = service
         self._guarded: GuardedHandler[Event] = GuardedHandler(service, handler)
         self._seen: set[str] = set()
         self._epochs: dict[str, int] = {}
-        self._buffer: list[Message] | None = []
-        self._next_sequence = 1
-        self._subscription: Subscription | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._held: list[Message] | None = []
+        self._subscriptions: list[Subscription] = []
+        self._dropped = 0
+        self._catching_up: asyncio.Task[None] | None = None
+        self._again = False
         self._closed = False
 
     async def open(self, from_start: bool) -> None:
-        self._subscription = await self._connection.subscribe(self._pattern, self._receive)
-        self._connection.on_reconnected(self._reread)
+        """Subscribe, then begin to read what is stored."""
+        for pattern in self._next_sequence:
+            self._subscriptions.append(await self._connection.subscribe(pattern, self._receive))
+        _feeds_of(self._connection).add(self)
         if from_start:
-            self._reread()
+            self.read_again()
         else:
-            self._release()
+            await self._start_at_end()
 
     async def close(self) -> None:
-        """Hand nothing over any more."""
+        """Hand nothing over any more. May be called from a handler's own task, and twice."""
         self._closed = True
-        if self._task is not None:
-            self._task.cancel()
+        _feeds_of(self._connection).discard(self)
+        if self._catching_up is not None and self._catching_up is not asyncio.current_task():
+            self._catching_up.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-        if self._subscription is not None:
-            await self._subscription.close()
+                await self._catching_up
+        subscriptions, self._subscriptions = self._subscriptions, []
+        for subscription in subscriptions:
+            await subscription.close()
+
+    def read_again(self) -> None:
+        """Read what the stream holds and was not handed over yet."""
+        if self._closed:
+            return
+        if self._catching_up is not None and not self._catching_up.done():
+            self._again = True
+            return
+        self._held = self._held if self._held is not None else []
+        self._catching_up = asyncio.get_running_loop().create_task(self._catch_up(), name="call-feed")
+
+    async def _start_at_end(self) -> None:
+        """Live only; a later re-read begins with what is stored from now on."""
+        for pattern in self._next_sequence:
+            async for message in self._connection.read(pattern):
+                self._next_sequence[pattern] = message.stream_sequence + 1
+        self._release()
+        self.caught_up.set()
 
     def _receive(self, message: Message) -> None:
         if self._closed:
             return
-        if self._buffer is not None:
-            self._buffer.append(message)
+        if self._held is not None:
+            self._held.append(message)
         else:
             self._hand_over(message)
+        if sum(subscription.dropped for subscription in self._subscriptions) != self._dropped:
+            self._dropped = sum(subscription.dropped for subscription in self._subscriptions)
+            self.read_again()
 
-    def _wanted(self, subject: str) -> bool:
-        name = subject[self._prefix :]
-        if name.startswith("rec."):
-            return False
-        return not self._names or any(subjects.matches(wanted, name) for wanted in self._names)
+    async def _catch_up(self) -> None:
+        release = None
+        if self.caught_up.is_set():
+            release = asyncio.get_running_loop().call_later(REREAD_HOLD_MS / 1000, self._release)
+        delay_ms = READ_RETRY_FIRST_MS
+        while not self._closed:
+            self._again = False
+            try:
+                stored = await self._read_stored()
+            except BusError as error:
+                if delay_ms == READ_RETRY_FIRST_MS:
+                    log.warning("read_failed", message=f"a call can't be read from its stream: {error}; trying again")
+                await asyncio.sleep(delay_ms / 1000)
+                delay_ms = min(delay_ms * 2, READ_RETRY_MAX_MS)
+                continue
+            self._hand_over_stored(stored)
+            if not self._again:
+                break
+        if release is not None:
+            release.cancel()
+        self._release()
+        self.caught_up.set()
+
+    async def _read_stored(self) -> list[StoredMessage]:
+        """What the stream holds beyond the last reading, all names in one order."""
+        parts = await asyncio.gather(*(self._read_one(*item) for item in self._next_sequence.items()))
+        for pattern, part in zip(self._next_sequence, parts, strict=True):
+            if part:
+                self._next_sequence[pattern] = part[-1].stream_sequence + 1
+        return sorted((message for part in parts for message in part), key=lambda message: message.stream_sequence)
+
+    async def _read_one(self, pattern: str, from_sequence: int) -> list[StoredMessage]:
+        return [message async for message in self._connection.read(pattern, from_sequence=from_sequence)]
+
+    def _hand_over_stored(self, stored: Sequence[StoredMessage]) -> None:
+        """In the stream's order. What was also heard live keeps its place there: the names are read one by one, and
+        something stored meanwhile may be read in one of them and not yet in another."""
+        live = {message.headers.get(MESSAGE_ID) for message in self._held or ()} - {None}
+        for message in stored:
+            if message.headers.get(MESSAGE_ID) not in live:
+                self._hand_over(message)
+
+    def _release(self) -> None:
+        held, self._held = self._held or [], None
+        for message in held:
+            self._hand_over(message)
 
     def _hand_over(self, message: Message | StoredMessage) -> None:
-        if not self._wanted(message.subject):
-            return
-        identity = message.headers.get(MSG_ID, "")
-        if identity and identity in self._seen:
+        identity = message.headers.get(MESSAGE_ID, "")
+        if self._closed or (identity and identity in self._seen):
             return
         try:
             event = codec.decode_event(message.subject, message.data)
-        except codec.UnknownEvent:
+        except codec.UnknownEventError:
             return
         except DecodeError as error:
-            self._seen.add(identity)
-            bury(self._connection, self._service, message.subject, message.data, str(error))
+            self._bury(message, identity, error)
             return
-        identity = identity or event.dedupe_id
-        speaker = subjects.SPEAKERS.get(message.subject[self._prefix :].split(".", 1)[0], "any")
-        if speaker != "any" and event.epoch < self._epochs.get(speaker, 0):
+        if event.dedupe_id in self._seen or self._outdated(message.subject, event):
             return
-        if identity in self._seen:
-            return
-        self._seen.add(identity)
-        self._epochs[speaker] = max(self._epochs.get(speaker, 0), event.epoch)
+        self._seen.add(event.dedupe_id)
         self._guarded(message.subject, message.headers, event)
 
-    def _reread(self) -> None:
-        if self._closed or (self._task is not None and not self._task.done()):
-            return
-        self._buffer = self._buffer or []
-        self._task = asyncio.get_running_loop().create_task(self._catch_up(), name="call-feed")
+    def _outdated(self, subject: str, event: Event) -> bool:
+        """Said by a worker that had been replaced already. Where nobody owns (``failure``) everything counts."""
+        domain = subject[len(self._root) :].split(".", 1)[0]
+        speaker = subjects.SPEAKERS.get(domain, "any")
+        highest = self._epochs.get(speaker, 0)
+        if speaker == "any" or event.epoch >= highest:
+            self._epochs[speaker] = max(highest, event.epoch)
+            return False
+        return True
 
-    async def _catch_up(self) -> None:
-        while not self._closed:
-            try:
-                async for message in self._connection.read(self._pattern, from_sequence=self._next_sequence):
-                    self._next_sequence = message.stream_sequence + 1
-                    self._hand_over(message)
-                break
-            except BusError as error:
-                log.warning("read_failed", message=f"a call can't be read from the stream: {error}; trying again")
-                await asyncio.sleep(0.2)
-        self._release()
+    def _bury(self, message: Message | StoredMessage, identity: str, error: DecodeError) -> None:
+        """The live and the stored copy of what can't be read go to the dead letters once."""
+        key = identity or f"{message.subject} {hash(message.data)}"
+        if key not in self._seen:
+            self._seen.add(key)
+            bury(self._connection, self._service, message.subject, message.data, str(error))
 
-    def _release(self) -> None:
-        waiting, self._buffer = self._buffer or [], None
-        for message in waiting:
-            self._hand_over(message)
-        self.caught_up.set()
+
+_FEEDS: WeakKeyDictionary[Connection, set[CallFeed]] = WeakKeyDictionary()
+
+
+def _feeds_of(connection: Connection) -> set[CallFeed]:
+    """The open feeds of a connection; one listener for all of them, because listeners can't be taken back."""
+    feeds = _FEEDS.get(connection)
+    if feeds is None:
+        feeds = _FEEDS[connection] = set()
+        opened = feeds
+
+        def read_again() -> None:
+            for feed in list(opened):
+                feed.read_again()
+
+        connection.on_reconnected(read_again)
+    return feeds
 
 
 async def follow_call(
@@ -136,34 +228,99 @@ async def follow_call(
 ) -> CallFeed:
     """Hand every event of a call to ``handler``: stored ones first, then live ones, each once.
 
-    ``names``: event names or patterns (``asr.final``, ``playout.*``); empty: all. Returns once live events are received;
-    stored ones follow, see ``CallFeed.caught_up``.
+    ``names``: event names or patterns (``asr.final``, ``playout.*``); empty: all. Returns once live events are
+    received; the stored ones follow, see ``CallFeed.caught_up``. Names that this program does not know are left
+    out, what does not decode goes to the dead letters of ``service``. Raises ``BusError`` where subscribing fails.
     """
-    feed = CallFeed(connection, subjects.call_events(call_id, tenant), handler, names, service)
-    await feed.open(from_start)
+    root = subjects.call_events(call_id, tenant)[:-1]
+    feed = CallFeed(connection, root, handler, names, service)
+    try:
+        await feed.open(from_start)
+    except BaseException:
+        await feed.close()
+        raise
     return feed
+
+
+class _Subscriptions:
+    """Several subscriptions as one."""
+
+    def __init__(self, members: list[Subscription]) -> None:
+        self._members = members
+
+    @property
+    def dropped(self) -> int:
+        return sum(member.dropped for member in self._members)
+
+    async def close(self) -> None:
+        for member in self._members:
+            await member.close()
 
 
 async def follow_all(
     connection: Connection, names: Collection[str], handler: EventHandler, *, service: str, queue: str = ""
 ) -> Subscription:
-    """Live events of all calls, from now on; ``queue``: share them with the others of that group."""
-    raise NotImplementedError
+    """Live events of all calls, from now on; ``queue``: share them with the others of that group.
+
+    Second copies are recognised among the last :data:`LIVE_MEMORY` events; epochs are not looked at. In a queue group
+    the two copies of an event may go to two members.
+    """
+    guarded: GuardedHandler[Event] = GuardedHandler(service, handler)
+    seen: OrderedDict[str, None] = OrderedDict()
+
+    def receive(message: Message) -> None:
+        try:
+            event = codec.decode_event(message.subject, message.data)
+        except codec.UnknownEventError:
+            return
+        except DecodeError as error:
+            bury(connection, service, message.subject, message.data, str(error))
+            return
+        if event.dedupe_id in seen:
+            return
+        seen[event.dedupe_id] = None
+        if len(seen) > LIVE_MEMORY:
+            seen.popitem(last=False)
+        guarded(message.subject, message.headers, event)
+
+    patterns = [subjects.event_subject(name, "*", "*") for name in dict.fromkeys(names or ALL_NAMES)]
+    return _Subscriptions([await connection.subscribe(pattern, receive, queue=queue) for pattern in patterns])
 
 
-async def read_call(connection: Connection, call_id: str, tenant: str) -> list[Event]:
-    """Every stored event of a call in order; what this program does not know or can't read is left out."""
+async def read_call(connection: Connection, call_id: str, tenant: str, names: Collection[str] = ()) -> list[Event]:
+    """Every stored event of a call in the stream's order, each once; audio, and what can't be read, is left out."""
     events: list[Event] = []
-    async for message in connection.read(subjects.call_events(call_id, tenant)):
+    root = subjects.call_events(call_id, tenant)[:-1]
+    parts = [
+        [message async for message in connection.read(f"{root}{name}")] for name in dict.fromkeys(names or ALL_NAMES)
+    ]
+    seen: set[str] = set()
+    for message in sorted((m for part in parts for m in part), key=lambda m: m.stream_sequence):
         with contextlib.suppress(DecodeError):
-            events.append(codec.decode_event(message.subject, message.data))
+            event = codec.decode_event(message.subject, message.data)
+            if event.dedupe_id not in seen:
+                seen.add(event.dedupe_id)
+                events.append(event)
     return events
+
+
+async def read_recording(
+    connection: Connection, direction: str, call_id: str, tenant: str
+) -> AsyncIterator[AudioFrame]:
+    """The recorded chunks of one direction (``in``, ``out``) in order; what is no audio is left out."""
+    async for message in connection.read(subjects.recording(direction, call_id, tenant)):
+        with contextlib.suppress(AudioFormatError):
+            yield unpack_audio(message.data)
 
 
 async def subscribe_audio(
     connection: Connection, subject: str, handler: Callable[[AudioFrame], None], *, service: str
 ) -> Subscription:
-    """Live audio of one call. Bytes that are no audio message go to the dead letters."""
+    """Live audio of one call, without spans or timing. Bytes that are no audio message go to the dead letters.
+
+    Errors of ``handler`` are the connection's to log and count. Beyond :data:`AUDIO_PENDING_LIMIT` messages the newest
+    are dropped; ``Subscription.dropped`` counts them and the hole shows in the frames' sequence.
+    """
 
     def receive(message: Message) -> None:
         try:
@@ -173,4 +330,4 @@ async def subscribe_audio(
             return
         handler(frame)
 
-    return await connection.subscribe(subject, receive, pending_limit=250)
+    return await connection.subscribe(subject, receive, pending_limit=AUDIO_PENDING_LIMIT)

@@ -29,8 +29,8 @@ async def serve_control(
 ) -> Subscription:
     """Answer commands to ``stage`` of one call until the subscription is closed.
 
-    What does not decode is answered with ``bad_message`` and goes to the dead letters; a handler that raises is answered
-    with ``engine_failed``.
+    What does not decode is answered with ``bad_message`` and goes to the dead letters; a handler that raises is
+    answered with ``engine_failed``.
     """
 
     def serve(message: Message) -> None:

@@ -29,8 +29,8 @@ def ping_subject(stage: str, worker: str) -> str:
 
 
 class Heartbeat:
-    """``hb.<stage>.<worker>`` every ``heartbeat_ms``, the same record in bucket ``workers`` once a second, and an answer
-    to pings. Set ``calls``, ``slots``, ``draining`` and ``figures`` at will; the next beat carries them."""
+    """``hb.<stage>.<worker>`` every ``heartbeat_ms``, the same record in bucket ``workers`` once a second, and an
+    answer to pings. Set ``calls``, ``slots``, ``draining`` and ``figures`` at will; the next beat carries them."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Logs of a process: JSON lines or, on a terminal, lines for people. Everything that any library logs goes this way too.
+"""Logs of a process: JSON lines or, on a terminal, lines for people. What any library logs goes this way too.
 
 One line is one thing that happened: ``log.info("call_taken", message="took over a call", call_id=...)``. ``event`` is a
 token that never changes, ``message`` a sentence. No transcript, digit, number or audio ever stands in a line.

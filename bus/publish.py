@@ -1,158 +1,356 @@
 """The record of a call: an event is live at once and stored in order, whatever the stream does meanwhile.
 
-An event travels to live subscribers and to the stream as one message. While an earlier one still waits for the stream's
-word, the next goes out as a live-only copy (it names a stream that does not exist, so that CALLS refuses it) and is
-stored when its turn comes. Readers drop the second copy by its ``Nats-Msg-Id``. So nobody who listens waits for a
-stream that elects a leader, and the stream's order is the order of recording.
+While the stream answers, an event is one message: to live subscribers and into the stream, several of them under way at
+once. When the stream is silent or refuses, each new event goes out as a live-only copy (it names a stream that does
+not exist, so that CALLS refuses it) and waits in a queue; the queue is stored one by one, each confirmed before the
+next is sent. Readers drop the second copy by its ``Nats-Msg-Id``. So nobody who listens waits for a stream that elects
+a leader, and the stream holds the events in the order of recording. (One exception: a stream that refuses one message
+and takes the next within the same round trip, which no election does; it is counted in ``figures``.)
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 from bus import codec, tracing
-from bus.errors import BusError, StaleWrite, StoreRefused
-from bus.interface import Connection
+from bus.acks import ack_inbox
+from bus.errors import BusError, DecodeError, StaleWrite, StoreRefused
+from bus.fencing import EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, MESSAGE_ID, own_retry
+from bus.guard import guard_of
+from bus.interface import Connection, StoreAck, StoredMessage
 from bus.logs import get_logger
+from bus.topology import CALLS
 from schemas import subjects
 from schemas.base import Event
 
 log = get_logger(__name__)
 
-MSG_ID = "Nats-Msg-Id"
-EXPECTED_STREAM = "Nats-Expected-Stream"
-EXPECTED_SEQUENCE = "Nats-Expected-Last-Subject-Sequence"
 LIVE_ONLY = "live-only"
 """Name of no stream: a message that expects it is delivered and never stored."""
 
+STORE_TIMEOUT_MS = 2000
 RETRY_FIRST_MS = 50
 RETRY_MAX_MS = 1000
-STORE_TIMEOUT_MS = 2000
+FLIGHT_LIMIT = 64
+FLIGHT_AGE_S = 0.1
+"""An unanswered message older than this stops the pipeline: what follows is queued behind it."""
+AUDIO_LIMIT_BYTES = 2 * 1024 * 1024
+"""Recorded audio kept while the stream is away: about two minutes of both directions."""
+EVENT_LIMIT = 10_000
 
 
-class _Entry(NamedTuple):
-    subject: str
-    data: bytes
-    headers: dict[str, str]
-    event: Event | None
-    fenced: bool
+class RecorderFigures:
+    """Counts over all recorders of the process."""
+
+    def __init__(self) -> None:
+        self.stored = 0
+        self.duplicates = 0
+        self.retries = 0
+        self.live_copies = 0
+        self.reordered = 0
+        self.refused = 0
+        self.dropped = 0
+        self.fenced = 0
+
+
+figures = RecorderFigures()
+
+
+class _Entry:
+    __slots__ = ("data", "done", "event", "failed", "fenced", "headers", "sent_at", "subject")
+
+    def __init__(self, subject: str, data: bytes, headers: dict[str, str], event: Event | None, fenced: bool) -> None:
+        self.subject = subject
+        self.data = data
+        self.headers = headers
+        self.event = event
+        self.fenced = fenced
+        self.sent_at = 0.0
+        self.done = False
+        self.failed = False
 
 
 class Recorder:
-    """Stores what one sender says of one call. ``on_fenced`` is called once when a successor has written first."""
+    """Stores what one sender says of one call.
+
+    ``on_fenced`` is called once when a fenced event meets what a successor has written: the recorder has stopped then
+    and drops everything, and the worker has lost the call.
+    """
 
     def __init__(self, connection: Connection, *, service: str) -> None:
         self.on_fenced: Callable[[Event], None] | None = None
         self._connection = connection
         self._service = service
+        self._inbox = ack_inbox(connection)
+        self._guard = guard_of(connection)
+        self._guard.on_open(self._pump)
+        self._flight: deque[_Entry] = deque()
         self._queue: deque[_Entry] = deque()
-        self._wake = asyncio.Event()
+        self._queued_audio_bytes = 0
+        self._stalled = False
+        self._delay_ms = RETRY_FIRST_MS
+        self._retry: asyncio.TimerHandle | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._sequences: dict[str, int] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
-        self._sequences: dict[str, int] = {}
-        self._task: asyncio.Task[None] | None = None
+        if not self._inbox.ready:
+            self._inbox.open(self._pump)
 
     @property
     def pending(self) -> int:
-        """Messages that the stream has not confirmed yet."""
-        return len(self._queue)
+        """Messages that the stream has not confirmed yet; never more than ``EVENT_LIMIT`` and the audio limit allow."""
+        return len(self._flight) + len(self._queue)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the stream does not take messages now."""
+        return self._stalled
 
     def record(self, event: Event, *, fenced: bool = False) -> None:
-        """Send ``event`` to whoever listens, and store it after all that was recorded before. Returns at once."""
+        """Send ``event`` to whoever listens, and store it after all that was recorded before. Returns at once.
+
+        ``fenced``: the stream takes it only if nobody of a higher epoch has written this event's subject.
+        """
         subject = subjects.subject_of(event)
-        headers = {MSG_ID: event.dedupe_id}
+        headers = {MESSAGE_ID: event.dedupe_id}
         tracing.inject(subject, headers)
-        entry = _Entry(subject, codec.encode(event), headers, event, fenced)
-        if self._queue:
-            self._connection.publish(subject, entry.data, {**headers, EXPECTED_STREAM: LIVE_ONLY})
-        self._add(entry)
+        self._add(_Entry(subject, codec.encode(event), headers, event, fenced))
 
     def record_audio(self, subject: str, data: bytes, dedupe_id: str) -> None:
-        """Store a chunk of the recording after all that was recorded before. No live copy."""
-        self._add(_Entry(subject, data, {MSG_ID: dedupe_id}, None, False))
+        """Store a chunk of the recording after all that was recorded before. It has no live copy."""
+        self._add(_Entry(subject, data, {MESSAGE_ID: dedupe_id}, None, False))
 
     async def flush(self, timeout_ms: int) -> bool:
         """Wait until everything is stored; False where the time did not suffice or the recorder was fenced off."""
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), timeout_ms / 1000)
+        if not self._idle.is_set() and timeout_ms > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), timeout_ms / 1000)
         return self._idle.is_set() and not self._stopped
 
     async def close(self, timeout_ms: int) -> None:
-        """Flush, then stop. What is not stored by then is lost, counted and logged."""
-        if not await self.flush(timeout_ms) and self._queue:
-            log.error("record_lost", message=f"{len(self._queue)} messages of a call could not be stored in time")
-        self._stopped = True
-        self._queue.clear()
-        if self._task is not None:
-            self._task.cancel()
+        """Flush, then stop. What is not stored by then is dropped, counted and logged; 0 drops it at once."""
+        if not self._stopped and not await self.flush(timeout_ms) and self.pending:
+            figures.dropped += self.pending
+            log.warning("record_dropped", message=f"{self.pending} messages of a call were not stored before its end")
+        self._stop()
+        if self._asking is not None:
+            self._asking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await self._asking
 
     def _add(self, entry: _Entry) -> None:
         if self._stopped:
+            figures.dropped += 1
             return
-        self._queue.append(entry)
+        passes = self._guard.passes()
+        if passes and self._may_send(entry):
+            self._idle.clear()
+            self._send(entry)
+            return
+        if not self._has_room(entry):
+            return
         self._idle.clear()
-        self._wake.set()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._store_all(), name="recorder")
+        if passes and entry.event is not None:
+            figures.live_copies += 1
+            self._connection.publish(entry.subject, entry.data, {**entry.headers, EXPECTED_STREAM: LIVE_ONLY})
+        self._queue.append(entry)
+        self._pump()
 
-    async def _store_all(self) -> None:
-        while not self._stopped:
-            while self._queue:
-                await self._store_first(self._queue[0])
-                if self._queue:
-                    self._queue.popleft()
-            self._idle.set()
-            self._wake.clear()
-            await self._wake.wait()
-
-    async def _store_first(self, entry: _Entry) -> None:
-        delay_ms = RETRY_FIRST_MS
-        while not self._stopped:
-            try:
-                headers = await self._fence(entry) if entry.fenced else entry.headers
-                ack = await self._connection.store(entry.subject, entry.data, headers, STORE_TIMEOUT_MS)
-                if entry.fenced and not ack.duplicate:
-                    self._sequences[entry.subject] = ack.sequence
-                return
-            except StaleWrite:
-                if await self._is_mine(entry):
-                    return
-                self._fenced_off(entry)
-                return
-            except StoreRefused as error:
-                log.error(
-                    "record_refused", message=f"the stream refuses {subjects.template_of(entry.subject)}: {error}"
-                )
-                return
-            except BusError:
-                await asyncio.sleep(delay_ms / 1000)
-                delay_ms = min(delay_ms * 2, RETRY_MAX_MS)
-
-    async def _fence(self, entry: _Entry) -> dict[str, str]:
-        known = self._sequences.get(entry.subject)
-        if known is None:
-            last = await self._connection.last(entry.subject)
-            known = self._sequences[entry.subject] = last.stream_sequence if last else 0
-        return {**entry.headers, EXPECTED_SEQUENCE: str(known)}
-
-    async def _is_mine(self, entry: _Entry) -> bool:
-        last = await self._connection.last(entry.subject)
-        if last is None or last.headers.get(MSG_ID) != entry.headers[MSG_ID] or last.data != entry.data:
+    def _may_send(self, entry: _Entry) -> bool:
+        if self._queue or self._stalled or not self._inbox.ready or not self._connection.connected:
             return False
-        self._sequences[entry.subject] = last.stream_sequence
-        return True
+        flight = self._flight
+        if flight and (len(flight) >= FLIGHT_LIMIT or time.monotonic() - flight[0].sent_at > FLIGHT_AGE_S):
+            return False
+        if not entry.fenced:
+            return True
+        known = entry.subject in self._sequences
+        return known and not any(other.fenced and other.subject == entry.subject for other in flight)
 
-    def _fenced_off(self, entry: _Entry) -> None:
+    def _has_room(self, entry: _Entry) -> bool:
+        if entry.event is None:
+            full = self._queued_audio_bytes + len(entry.data) > AUDIO_LIMIT_BYTES
+        else:
+            full = len(self._queue) >= EVENT_LIMIT
+        if full:
+            figures.dropped += 1
+            if figures.dropped == 1 or figures.dropped % 1000 == 0:
+                log.error(
+                    "record_overflow",
+                    message=f"the stream has been away too long: {figures.dropped} messages dropped in this process",
+                )
+        elif entry.event is None:
+            self._queued_audio_bytes += len(entry.data)
+        return not full
+
+    def _send(self, entry: _Entry) -> None:
+        entry.done = entry.failed = False
+        entry.sent_at = time.monotonic()
+        headers = entry.headers
+        if entry.fenced:
+            headers = {**headers, EXPECTED_SUBJECT_SEQUENCE: str(self._sequences[entry.subject])}
+        self._flight.append(entry)
+        self._inbox.send(
+            entry.subject, entry.data, headers, lambda outcome: self._settle(entry, outcome), STORE_TIMEOUT_MS
+        )
+
+    def _settle(self, entry: _Entry, outcome: StoreAck | BusError) -> None:
+        if self._stopped:
+            return
+        if isinstance(outcome, StoreAck):
+            self._stored(entry, outcome)
+        elif isinstance(outcome, StaleWrite) and entry.fenced:
+            self._fail(entry)
+            self._ask(entry, self._look_who_wrote(entry, outcome))
+        elif isinstance(outcome, StoreRefused):
+            figures.refused += 1
+            entry.done = True
+            log.error("record_refused", message=f"the stream refuses {subjects.template_of(entry.subject)}: {outcome}")
+        else:
+            self._fail(entry)
+        self._land()
+
+    def _stored(self, entry: _Entry, ack: StoreAck) -> None:
+        entry.done = True
+        if ack.duplicate:
+            figures.duplicates += 1
+        else:
+            figures.stored += 1
+            if self._flight[0] is not entry and any(other.failed for other in self._flight):
+                figures.reordered += 1
+        if entry.fenced:
+            self._sequences[entry.subject] = max(ack.sequence, self._sequences.get(entry.subject, 0))
+
+    def _fail(self, entry: _Entry) -> None:
+        entry.failed = True
+        figures.retries += 1
+        self._stalled = True
+
+    def _land(self) -> None:
+        """Take what is settled out of the air; go on once nothing is."""
+        flight = self._flight
+        while flight and flight[0].done:
+            flight.popleft()
+        if any(not entry.done and not entry.failed for entry in flight):
+            return
+        again = [entry for entry in flight if entry.failed]
+        flight.clear()
+        if again:
+            for entry in reversed(again):
+                self._queue.appendleft(entry)
+                if entry.event is None:
+                    self._queued_audio_bytes += len(entry.data)
+            self._later()
+        else:
+            self._delay_ms = RETRY_FIRST_MS
+            self._pump()
+
+    def _later(self) -> None:
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(self._delay_ms / 1000, self._retry_now)
+            self._delay_ms = min(self._delay_ms * 2, RETRY_MAX_MS)
+
+    def _retry_now(self) -> None:
+        self._retry = None
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send the first of the queue, if nothing is under way."""
+        if self._stopped or self._flight or self._retry is not None or self._busy_asking():
+            return
+        if not self._queue:
+            self._stalled = False
+            self._idle.set()
+            return
+        if not self._inbox.ready or not self._guard.passes():
+            return
+        if not self._connection.connected:
+            self._later()
+            return
+        entry = self._queue[0]
+        if entry.fenced and entry.subject not in self._sequences:
+            self._ask(entry, self._learn(entry))
+            return
+        self._queue.popleft()
+        if entry.event is None:
+            self._queued_audio_bytes -= len(entry.data)
+        self._send(entry)
+
+    def _busy_asking(self) -> bool:
+        return self._asking is not None and not self._asking.done()
+
+    def _ask(self, entry: _Entry, question: object) -> None:
+        self._asking = asyncio.get_running_loop().create_task(question, name="recorder-asks")  # type: ignore[arg-type]
+
+    async def _learn(self, entry: _Entry) -> None:
+        """The last sequence of a fenced subject; a higher epoch there means that the call is lost already."""
+        try:
+            newest = await self._connection.last(entry.subject)
+        except BusError:
+            self._asking = None
+            self._later()
+            return
+        self._asking = None
+        self._take_over_from(entry, newest)
+
+    async def _look_who_wrote(self, entry: _Entry, refusal: StaleWrite) -> None:
+        """Refused as stale: this very message (its word was lost), a predecessor's last breath, or a successor."""
+        try:
+            newest = await self._connection.last(entry.subject)
+        except BusError:
+            self._asking = None
+            return
+        self._asking = None
+        ack = own_retry(refusal, newest, CALLS, entry.data, entry.headers)
+        if ack is not None and entry in self._queue:
+            self._queue.remove(entry)
+            self._sequences[entry.subject] = ack.sequence
+            figures.duplicates += 1
+            self._pump()
+            return
+        self._take_over_from(entry, newest)
+
+    def _take_over_from(self, entry: _Entry, newest: StoredMessage | None) -> None:
+        if self._stopped:
+            return
+        if newest is not None and entry.event is not None and _epoch_of(newest) > entry.event.epoch:
+            self._fenced_off(entry.event)
+            return
+        self._sequences[entry.subject] = newest.stream_sequence if newest else 0
+        self._pump()
+
+    def _fenced_off(self, event: Event) -> None:
+        figures.fenced += 1
+        log.warning(
+            "fenced_off",
+            message=f"a successor of this {self._service} worker has written first; {self.pending} messages dropped",
+            tenant=event.tenant,
+            call_id=event.call_id,
+        )
+        self._stop()
+        if self.on_fenced is not None:
+            self.on_fenced(event)
+
+    def _stop(self) -> None:
         self._stopped = True
         self._queue.clear()
+        self._flight.clear()
+        self._queued_audio_bytes = 0
+        self._guard.forget(self._pump)
         self._idle.set()
-        log.warning("fenced_off", message="a successor has written first; this recorder stops", service=self._service)
-        if self.on_fenced is not None and entry.event is not None:
-            self.on_fenced(entry.event)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+
+
+def _epoch_of(message: StoredMessage) -> int:
+    try:
+        return codec.decode_event(message.subject, message.data).epoch
+    except DecodeError:
+        return 0
