@@ -51,7 +51,8 @@ class ProcessStatus:
 
 @dataclass(slots=True)
 class SystemPlan:
-    """What to run. ``nats_url`` empty: start a server of our own with its store in ``data``."""
+    """What to run. ``nats_url`` empty: start a server of our own with its store in ``data``. ``workers``: processes per
+    service, one where it does not say; 0: none."""
 
     settings: Settings
     data: Path
