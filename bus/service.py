@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from importlib import metadata
 from typing import Any
 
 import uvloop
 
-from bus import logs
+from bus import logs, topology
+from bus.errors import BusError, NotProvisioned
+from bus.heartbeat import Heartbeat
 from bus.interface import Connection
+from bus.micro import MicroService
 from config.load import ConfigError, load
 from config.settings import Settings
+from schemas.session import Stage
 
 Main = Callable[["ServiceContext"], Awaitable[None]]
 
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_CONFIG = 2
+TOPOLOGY_RETRY_S = 1.0
+SAY_AGAIN_S = 5.0
+GRACE_AFTER_DRAIN_MS = 2000
+"""Beyond ``ownership.drain_ms``, for closing what the drain left open."""
+
 
 class ServiceContext:
-    """What a process has: settings, connection, its own name, and the event that says stop."""
+    """What a process has.
+
+    Attributes:
+        settings: all of them, read once.
+        connection: the process's only connection.
+        worker: its own name, one token: ``asr-1f3a90c2``.
+        stopping: set at SIGTERM or SIGINT: drain and return from ``main``.
+        log: the process's logger.
+        health: what endpoint ``health`` answers; set ``ok`` to False where the process can't work.
+    """
 
     def __init__(self, name: str, settings: Settings, connection: Connection, worker: str) -> None:
         self.name = name
@@ -29,31 +52,182 @@ class ServiceContext:
         self.worker = worker
         self.stopping = asyncio.Event()
         self.log: Any = logs.get_logger(name)
+        self.health: dict[str, Any] = {"ok": True, "ready": False}
+        self.micro = MicroService(
+            connection,
+            name=name,
+            version=version(),
+            instance=worker,
+            description=f"callbus {name}",
+            metadata={"worker": worker, "pid": str(os.getpid()), "ready": "false"},
+            health=self._health,
+        )
 
     async def ready(self) -> None:
-        """Say that the process takes work from now on."""
+        """Say that the process takes work from now on: a log line, and ``ready`` in the micro service's metadata."""
+        self.health["ready"] = True
+        self.micro.metadata["ready"] = "true"
         self.log.info("ready", message=f"{self.name} is ready", pid=os.getpid())
+
+    def heartbeat(self, stage: Stage, slots: int, engine: str = "") -> Heartbeat:
+        """A heartbeat for a process without :class:`bus.ownership.StageOwner`; to be started and stopped by it."""
+        return Heartbeat(
+            self.connection, stage, self.worker, settings=self.settings.ownership, slots=slots, engine=engine
+        )
+
+    def _health(self) -> dict[str, Any]:
+        return {**self.health, "connected": self.connection.connected, "stopping": self.stopping.is_set()}
+
+
+def version() -> str:
+    """Of the installed package; ``0.0.0`` where the program runs from its source alone."""
+    try:
+        return metadata.version("callbus")
+    except metadata.PackageNotFoundError:
+        return "0.0.0"
 
 
 def run_service(name: str, main: Main) -> None:
-    """Run a process until it is told to stop; ends the interpreter with its exit code."""
+    """Run a process until it is told to stop, then end the interpreter.
+
+    Exit codes: 0 stopped as told, 1 ``main`` failed, 2 a setting is not allowed (the text names it). The first SIGTERM
+    or SIGINT sets ``context.stopping``; ``main`` then has ``ownership.drain_ms`` to hand its work over. The second ends
+    the process at once.
+    """
     try:
         settings = load()
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        raise SystemExit(EXIT_CONFIG) from None
     worker = f"{name.replace('.', '-')}-{os.urandom(4).hex()}"
     logs.configure(settings.log, name, worker)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code = runner.run(_Process(name, settings, worker, main).run())
+    raise SystemExit(code)
 
-    async def run() -> None:
-        from bus.client import connect
 
-        connection = await connect(worker, settings.nats)
-        context = ServiceContext(name, settings, connection, worker)
+class _Process:
+    """One run of a process, from connecting to its exit code."""
+
+    def __init__(self, name: str, settings: Settings, worker: str, main: Main) -> None:
+        self._name = name
+        self._settings = settings
+        self._worker = worker
+        self._main = main
+        self._log = logs.get_logger(name)
+        self._told_to_stop = asyncio.Event()
+        self._at_once = asyncio.Event()
+
+    async def run(self) -> int:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._on_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, context.stopping.set)
-        await main(context)
-        await connection.close()
+            loop.add_signal_handler(number, self._on_signal, number)
+        from bus import client
 
-    uvloop.run(run())
+        connection = await self._unless_stopped(client.connect(self._worker, self._settings.nats))
+        if connection is None:
+            return EXIT_OK
+        try:
+            if await self._unless_stopped(self._wait_for_topology(connection)) is None:
+                return EXIT_OK
+            return await self._run_main(connection)
+        finally:
+            await connection.close(0 if self._at_once.is_set() else 2000)
+
+    async def _run_main(self, connection: Connection) -> int:
+        context = ServiceContext(self._name, self._settings, connection, self._worker)
+        await context.micro.start()
+        main = asyncio.ensure_future(self._main(context))
+        stop = asyncio.create_task(self._told_to_stop.wait())
+        try:
+            await asyncio.wait({main, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not main.done():
+                context.stopping.set()
+                await self._drain(main)
+            return self._exit_code(main)
+        finally:
+            stop.cancel()
+            with contextlib.suppress(BusError):
+                await context.micro.stop()
+
+    async def _drain(self, main: asyncio.Future[None]) -> None:
+        """Let ``main`` end within its deadline; cancel it after that, or at the second signal."""
+        timeout_ms = self._settings.ownership.drain_ms + GRACE_AFTER_DRAIN_MS
+        at_once = asyncio.create_task(self._at_once.wait())
+        waiting: set[asyncio.Future[Any]] = {main, at_once}
+        await asyncio.wait(waiting, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        at_once.cancel()
+        if not main.done():
+            why = "a second signal came" if self._at_once.is_set() else f"it did not end within {timeout_ms} ms"
+            self._log.warning("stopped_hard", message=f"{self._name} is stopped at once: {why}")
+            main.cancel()
+            await asyncio.wait({main}, timeout=1.0)
+
+    def _exit_code(self, main: asyncio.Future[None]) -> int:
+        if not main.done() or main.cancelled():
+            return EXIT_OK if self._told_to_stop.is_set() else EXIT_FAILED
+        error = main.exception()
+        if error is None:
+            self._log.info("stopped", message=f"{self._name} has stopped")
+            return EXIT_OK
+        self._log.error("crashed", message=f"{self._name} failed with {type(error).__name__}: {error}", exc_info=error)
+        return EXIT_FAILED
+
+    async def _wait_for_topology(self, connection: Connection) -> bool:
+        """Wait until everything that ``bus.topology`` declares can be bound."""
+        loop = asyncio.get_running_loop()
+        said_at = -SAY_AGAIN_S
+        while True:
+            try:
+                await bind_all(connection, self._settings)
+                return True
+            except BusError as error:
+                if loop.time() - said_at >= SAY_AGAIN_S:
+                    said_at = loop.time()
+                    event = "not_provisioned" if isinstance(error, NotProvisioned) else "bus_not_ready"
+                    self._log.warning(event, message=f"{self._name} waits: {error}")
+            await asyncio.sleep(TOPOLOGY_RETRY_S)
+
+    async def _unless_stopped(self, work: Awaitable[Any]) -> Any:
+        """The result of ``work``, or None where the process is told to stop first."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.create_task(self._told_to_stop.wait())
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if task.done():
+            return task.result()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return None
+
+    def _on_signal(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self._told_to_stop.is_set():
+            self._at_once.set()
+        else:
+            self._log.info("stopping", message=f"{self._name} received {name} and hands its work over")
+        self._told_to_stop.set()
+
+    def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What no task and no handler caught: logged, never silent, and no reason to stop."""
+        self._log.error(
+            "unhandled",
+            message=f"unhandled in the event loop: {context.get('message', '')}",
+            exc_info=context.get("exception"),
+        )
+
+
+async def bind_all(connection: Connection, settings: Settings) -> None:
+    """Bind every consumer and bucket once.
+
+    Raises:
+        NotProvisioned: one of them is missing; the text says what to do.
+        BusError: the server does not answer.
+    """
+    wanted = topology.topology(settings.streams)
+    for consumer in wanted.consumers:
+        await connection.work_queue(consumer.name, consumer.stream)
+    for bucket in wanted.buckets:
+        await connection.bucket(bucket.name)

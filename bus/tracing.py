@@ -53,11 +53,12 @@ def consumer_span(subject: str, headers: Mapping[str, str]) -> Iterator[None]:
 class HandlerFigures:
     """Counts and times of one handler, since the process started."""
 
-    __slots__ = ("count", "errors", "max_ms", "total_ms")
+    __slots__ = ("count", "errors", "last_error", "max_ms", "total_ms")
 
     def __init__(self) -> None:
         self.count = 0
         self.errors = 0
+        self.last_error = ""
         self.total_ms = 0.0
         self.max_ms = 0.0
 
@@ -102,6 +103,7 @@ class GuardedHandler(Generic[T]):
                 self._handler(value)
         except Exception as error:
             figures.errors += 1
+            figures.last_error = type(error).__name__
             log.exception(
                 "handler_failed",
                 message=f"the handler of {template} in {self._service} raised {type(error).__name__}; going on",
