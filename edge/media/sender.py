@@ -151,8 +151,7 @@ class MediaSender:
         self._timestamp = (self._timestamp + turns * self._frame_ticks) & TIMESTAMP_MASK
         self.media_time += turns * self._frame_ticks
 
-    def state(self, since_turn_s: float = 0.0) -> SenderState:
-        """For a sender report: ``since_turn_s`` seconds after the last packet's turn."""
-        elapsed = int(since_turn_s * 8000)
-        timestamp = (self._timestamp - self._frame_ticks + elapsed) & TIMESTAMP_MASK
+    def state(self) -> SenderState:
+        """For a sender report, at the instant of the last turn."""
+        timestamp = (self._timestamp - self._frame_ticks) & TIMESTAMP_MASK
         return SenderState(self.ssrc, timestamp, self.packets & TIMESTAMP_MASK, self.octets & TIMESTAMP_MASK)
