@@ -1,0 +1,144 @@
+"""Judge a call by its audio: a recogniser hears what the caller received, and nothing else.
+
+The recogniser listens for what should have been said and for everything that might have been said instead, so that a
+wrong answer, a cut one, or noise is not heard as the right one.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from config.load import ConfigError
+from config.settings import AsrSection
+from schemas.llm import ListenFor
+from services.asr.engine import Engine, load_engine
+from services.asr.grammar import RULES
+from services.audio.g711 import PCM_SAMPLE_BYTES, SAMPLE_RATE_HZ
+from services.audio.level import VOICED_THRESHOLD, rms
+from services.audio.resample import Resampler
+
+WINDOW_MS = 20
+PAUSE_MS = 600
+"""Silence that separates two utterances of the agent; between its sentences it pauses for less."""
+MARGIN_MS = 200
+"""Silence kept around an utterance, so that the recogniser hears its first and last sound."""
+
+
+class Demonstration(NamedTuple):
+    """A file of config/demos: what the caller says, and what it must hear."""
+
+    caller_voice: str
+    say: tuple[str, ...]
+    heard: tuple[str, ...]
+    instead: tuple[str, ...]
+
+
+class Utterance(NamedTuple):
+    """A stretch of the agent's speech as heard, with its start in the audio."""
+
+    start_ms: int
+    text: str
+
+
+class Verdict(NamedTuple):
+    """``missing``: phrases of the goal that were not heard in their order; empty: the goal was reached."""
+
+    utterances: tuple[Utterance, ...]
+    missing: tuple[str, ...]
+
+    @property
+    def reached(self) -> bool:
+        return not self.missing
+
+
+def load_demonstration(path: Path) -> Demonstration:
+    """Read a demonstration.
+
+    Raises:
+        ConfigError: the file can't be read, or a key is missing.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        goal = data["goal"]
+        return Demonstration(
+            data.get("caller_voice", "en-us+klatt4"), tuple(data["say"]), tuple(goal["heard"]), tuple(goal["instead"])
+        )
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"demonstration {path}: {error!r}; it needs say, [goal] heard and [goal] instead") from error
+
+
+class Judge:
+    """Hears with PocketSphinx and its bundled model. Loading takes about a second; ``warm`` does it ahead."""
+
+    def __init__(self, demonstration: Demonstration) -> None:
+        self._demonstration = demonstration
+        self._engine: Engine = load_engine("pocketsphinx", AsrSection())
+        sentences = " | ".join((*demonstration.heard, *demonstration.instead))
+        self._listen_for = ListenFor(state="judge", phrases=(f"({sentences})+",))
+
+    def warm(self) -> None:
+        """Load the model."""
+        self._engine.warm()
+
+    def judge(self, pcm: bytes) -> Verdict:
+        """Hear 16-bit PCM at 8,000 Hz: the agent's side as the caller received it."""
+        utterances = tuple(
+            Utterance(start_ms, text) for start_ms, part in utterances_of(pcm) if (text := self._hear(part))
+        )
+        said = " ".join(utterance.text for utterance in utterances)
+        return Verdict(utterances, missing_in_order(said, self._demonstration.heard))
+
+    def _hear(self, pcm: bytes) -> str:
+        run = self._engine.open(self._listen_for)
+        rates = self._engine.capabilities.sample_rates_hz
+        if SAMPLE_RATE_HZ not in rates:
+            resampler = Resampler(SAMPLE_RATE_HZ, rates[0])
+            pcm = resampler.feed(pcm) + resampler.finish()
+        step = WINDOW_MS * SAMPLE_RATE_HZ // 1000 * PCM_SAMPLE_BYTES
+        for start in range(0, len(pcm), step):
+            run.accept(pcm[start : start + step])
+        return run.finish().text
+
+
+def utterances_of(pcm: bytes) -> list[tuple[int, bytes]]:
+    """Cut audio at its pauses: (start in ms, PCM) of each stretch of sound."""
+    window = SAMPLE_RATE_HZ * WINDOW_MS // 1000 * PCM_SAMPLE_BYTES
+    stretches: list[list[int]] = []
+    for index in range(len(pcm) // window):
+        if rms(pcm[index * window : (index + 1) * window]) < VOICED_THRESHOLD:
+            continue
+        if stretches and (index - stretches[-1][1]) * WINDOW_MS < PAUSE_MS:
+            stretches[-1][1] = index
+        else:
+            stretches.append([index, index])
+    margin = MARGIN_MS // WINDOW_MS
+    return [
+        (first * WINDOW_MS, pcm[max(0, first - margin) * window : (last + 1 + margin) * window])
+        for first, last in stretches
+    ]
+
+
+def missing_in_order(said: str, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The phrases of ``wanted`` that ``said`` does not hold, each searched after the one before."""
+    missing = []
+    position = 0
+    for phrase in wanted:
+        found = re.compile(_pattern(phrase)).search(said, position)
+        if found is None:
+            missing.append(phrase)
+        else:
+            position = found.end()
+    return tuple(missing)
+
+
+def _pattern(phrase: str) -> str:
+    """A phrase as a regular expression; ``<digit>`` and ``<weekday>`` stand for their words."""
+
+    def rule(match: re.Match[str]) -> str:
+        return "(" + RULES[match[1]].replace(" | ", "|") + ")"
+
+    return r"\b" + re.sub(r"<([a-z_]+)>", rule, phrase) + r"\b"
