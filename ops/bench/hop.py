@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import msgspec
 
@@ -41,13 +39,8 @@ async def measure(calls: int, seconds: float) -> list[Figure]:
     Raises:
         RuntimeError: frames were lost, or the recording is incomplete.
     """
-    with tempfile.TemporaryDirectory(prefix="callbus-bench-") as folder:
-        server = NatsServerProcess(store_dir=Path(folder) / "jetstream", log_file=Path(folder) / "nats-server.log")
-        await server.start()
-        try:
-            return await _measure(server.url, calls, seconds)
-        finally:
-            await server.stop()
+    with NatsServerProcess() as server:
+        return await _measure(server.url, calls, seconds)
 
 
 async def _measure(url: str, calls: int, seconds: float) -> list[Figure]:
