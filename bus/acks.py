@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
@@ -74,8 +73,10 @@ class AckInbox:
         self._waiting: dict[str, tuple[Outcome, float]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._on_ready: list[Callable[[], None]] = []
+        self._on_connected: list[Callable[[], None]] = []
         self._opening: asyncio.Task[None] | None = None
         connection.on_disconnected(self._disconnected)
+        connection.on_reconnected(self._reconnected)
 
     @property
     def pending(self) -> int:
@@ -87,14 +88,22 @@ class AckInbox:
         if self._opening is None:
             self._opening = asyncio.get_running_loop().create_task(self._open(), name="ack-inbox")
 
+    def when_connected(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` once, when the connection is back."""
+        self._on_connected.append(listener)
+
     def send(self, subject: str, data: bytes, headers: dict[str, str], outcome: Outcome, timeout_ms: int) -> None:
         """Publish for a stream to store; ``outcome`` is called once, later: an acknowledgement or what went wrong."""
         self._number += 1
         reply = f"{self._prefix}.{self._number}"
-        self._waiting[reply] = (outcome, time.monotonic() + timeout_ms / 1000)
-        self._connection.publish(subject, data, headers, reply)
+        loop = asyncio.get_running_loop()
+        self._waiting[reply] = (outcome, loop.time() + timeout_ms / 1000)
+        try:
+            self._connection.publish(subject, data, headers, reply)
+        except ValueError as error:  # the connection can't send it at all, now or later
+            loop.call_soon(self._fail, reply, StoreRefused(str(error)))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
+            self._timer = loop.call_later(SWEEP_S, self._sweep)
 
     async def _open(self) -> None:
         while not self.ready:
@@ -114,20 +123,26 @@ class AckInbox:
             waiting[0](read_answer(message))
 
     def _sweep(self) -> None:
-        now = time.monotonic()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         late = [reply for reply, (_, deadline) in self._waiting.items() if deadline <= now]
         for reply in late:
-            self._fail(reply, "the stream gave no word in time")
-        self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep) if self._waiting else None
+            self._fail(reply, StoreUnavailable("the stream gave no word in time"))
+        self._timer = loop.call_later(SWEEP_S, self._sweep) if self._waiting else None
 
     def _disconnected(self) -> None:
         for reply in list(self._waiting):
-            self._fail(reply, "the connection was lost before the stream gave its word")
+            self._fail(reply, StoreUnavailable("the connection was lost before the stream gave its word"))
 
-    def _fail(self, reply: str, why: str) -> None:
+    def _reconnected(self) -> None:
+        waiting, self._on_connected = self._on_connected, []
+        for listener in waiting:
+            listener()
+
+    def _fail(self, reply: str, error: BusError) -> None:
         waiting = self._waiting.pop(reply, None)
         if waiting is not None:
-            waiting[0](StoreUnavailable(why))
+            waiting[0](error)
 
 
 _INBOXES: WeakKeyDictionary[Connection, AckInbox] = WeakKeyDictionary()

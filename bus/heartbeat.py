@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import time
 
 from bus import codec
 from bus.clock import wall_us
@@ -133,7 +132,7 @@ class WorkerDirectory:
 
     def workers(self, stage: str) -> list[WorkerRecord]:
         """Those of a stage that were heard lately."""
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         return [record for (of, _), (at, record) in self._heard.items() if of == stage and now - at <= self._stale_s]
 
     def free_slots(self, stage: str) -> int:
@@ -146,4 +145,4 @@ class WorkerDirectory:
         except DecodeError as error:
             log.warning("bad_heartbeat", message=f"a heartbeat can't be read: {error}")
             return
-        self._heard[(record.stage.value, record.worker)] = (time.monotonic(), record)
+        self._heard[(record.stage.value, record.worker)] = (asyncio.get_running_loop().time(), record)

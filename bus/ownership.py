@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
@@ -130,10 +129,10 @@ class StageOwner:
         Calls that nobody takes are kept until they end or the time is over; their keys stay, so that a worker that
         starts later adopts them.
         """
-        deadline = time.monotonic() + timeout_ms / 1000
+        deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
         self.heartbeat.draining = True
         self.heartbeat.beat()
-        while self._busy() and (left := deadline - time.monotonic()) > 0:
+        while self._busy() and (left := deadline - asyncio.get_running_loop().time()) > 0:
             self._changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
@@ -207,7 +206,7 @@ class StageOwner:
             await self._accept_taken(claim, revision, silence_ms)
         except BusError as error:
             log.warning("takeover_failed", message=f"a call could not be taken over yet: {error}", call_id=call_id)
-            self._succession.avoid[call_id] = time.monotonic() * 1000 + 100.0
+            self._succession.avoid[call_id] = asyncio.get_running_loop().time() * 1000 + 100.0
         finally:
             self._reserve(call_id, -1)
 
@@ -223,7 +222,7 @@ class StageOwner:
         )
         if await self._hand_to_stage(claim, claim.epoch):
             return
-        self._succession.avoid[claim.call_id] = time.monotonic() * 1000 + AVOID_MS
+        self._succession.avoid[claim.call_id] = asyncio.get_running_loop().time() * 1000 + AVOID_MS
         nobody = Owner(stage=self._stage, call_id=claim.call_id, worker=NOBODY, epoch=claim.epoch, tenant=claim.tenant)
         with contextlib.suppress(RevisionConflict):
             await self._owners.update(self._key(claim.call_id), codec.encode(nobody), revision)
@@ -326,7 +325,7 @@ class StageOwner:
         """Let the last fetch end by itself: a fetch that is cancelled loses what it was about to get for 3 s."""
         if self._claiming is None:
             return
-        wait_s = max(deadline - time.monotonic(), 2 * FETCH_MS / 1000)
+        wait_s = max(deadline - asyncio.get_running_loop().time(), 2 * FETCH_MS / 1000)
         await asyncio.wait({self._claiming}, timeout=wait_s)
         self._claiming.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from bus import codec, tracing
 from bus.acks import ack_inbox
@@ -84,6 +84,7 @@ class Recorder:
     def __init__(self, connection: Connection, *, service: str) -> None:
         self.on_fenced: Callable[[Event], None] | None = None
         self._connection = connection
+        self._loop = asyncio.get_running_loop()
         self._service = service
         self._inbox = ack_inbox(connection)
         self._guard = guard_of(connection)
@@ -92,6 +93,7 @@ class Recorder:
         self._queue: deque[_Entry] = deque()
         self._queued_audio_bytes = 0
         self._stalled = False
+        self._waits_for_connection = False
         self._delay_ms = RETRY_FIRST_MS
         self._retry: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
@@ -166,7 +168,7 @@ class Recorder:
         if self._queue or self._stalled or not self._inbox.ready or not self._connection.connected:
             return False
         flight = self._flight
-        if flight and (len(flight) >= FLIGHT_LIMIT or time.monotonic() - flight[0].sent_at > FLIGHT_AGE_S):
+        if flight and (len(flight) >= FLIGHT_LIMIT or self._loop.time() - flight[0].sent_at > FLIGHT_AGE_S):
             return False
         if not entry.fenced:
             return True
@@ -191,7 +193,7 @@ class Recorder:
 
     def _send(self, entry: _Entry) -> None:
         entry.done = entry.failed = False
-        entry.sent_at = time.monotonic()
+        entry.sent_at = self._loop.time()
         headers = entry.headers
         if entry.fenced:
             headers = {**headers, EXPECTED_SUBJECT_SEQUENCE: str(self._sequences[entry.subject])}
@@ -207,7 +209,7 @@ class Recorder:
             self._stored(entry, outcome)
         elif isinstance(outcome, StaleWrite) and entry.fenced:
             self._fail(entry)
-            self._ask(entry, self._look_who_wrote(entry, outcome))
+            self._ask(self._look_who_wrote(entry, outcome))
         elif isinstance(outcome, StoreRefused):
             figures.refused += 1
             entry.done = True
@@ -253,11 +255,22 @@ class Recorder:
 
     def _later(self) -> None:
         if self._retry is None:
-            self._retry = asyncio.get_running_loop().call_later(self._delay_ms / 1000, self._retry_now)
+            self._retry = self._loop.call_later(self._delay_ms / 1000, self._retry_now)
             self._delay_ms = min(self._delay_ms * 2, RETRY_MAX_MS)
 
+    def _wait_for_connection(self) -> None:
+        if not self._waits_for_connection:
+            self._waits_for_connection = True
+            self._inbox.when_connected(self._connected_again)
+
+    def _connected_again(self) -> None:
+        self._waits_for_connection = False
+        self._retry_now()
+
     def _retry_now(self) -> None:
-        self._retry = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         self._pump()
 
     def _pump(self) -> None:
@@ -271,11 +284,11 @@ class Recorder:
         if not self._inbox.ready or not self._guard.passes():
             return
         if not self._connection.connected:
-            self._later()
+            self._wait_for_connection()
             return
         entry = self._queue[0]
         if entry.fenced and entry.subject not in self._sequences:
-            self._ask(entry, self._learn(entry))
+            self._ask(self._learn(entry))
             return
         self._queue.popleft()
         if entry.event is None:
@@ -285,8 +298,8 @@ class Recorder:
     def _busy_asking(self) -> bool:
         return self._asking is not None and not self._asking.done()
 
-    def _ask(self, entry: _Entry, question: object) -> None:
-        self._asking = asyncio.get_running_loop().create_task(question, name="recorder-asks")  # type: ignore[arg-type]
+    def _ask(self, question: Coroutine[Any, Any, None]) -> None:
+        self._asking = self._loop.create_task(question, name="recorder-asks")
 
     async def _learn(self, entry: _Entry) -> None:
         """The last sequence of a fenced subject; a higher epoch there means that the call is lost already."""
@@ -312,7 +325,7 @@ class Recorder:
             self._queue.remove(entry)
             self._sequences[entry.subject] = ack.sequence
             figures.duplicates += 1
-            self._pump()
+            self._retry_now()
             return
         self._take_over_from(entry, newest)
 
@@ -323,7 +336,7 @@ class Recorder:
             self._fenced_off(entry.event)
             return
         self._sequences[entry.subject] = newest.stream_sequence if newest else 0
-        self._pump()
+        self._retry_now()
 
     def _fenced_off(self, event: Event) -> None:
         figures.fenced += 1

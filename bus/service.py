@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from bus import logs, topology
+from bus import client, logs, topology
 from bus.errors import BusError, NotProvisioned
 from bus.heartbeat import Heartbeat
 from bus.interface import Connection
@@ -123,8 +123,6 @@ class _Process:
         loop.set_exception_handler(self._on_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
-        from bus import client
-
         connection = await self._unless_stopped(client.connect(self._worker, self._settings.nats))
         if connection is None:
             return EXIT_OK

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -159,10 +158,10 @@ class Succession:
                 self._holder.lost(call_id, owner)
 
     async def _tick_forever(self) -> None:
-        before = time.monotonic()
+        before = asyncio.get_running_loop().time()
         while True:
             await asyncio.sleep(self._tick_s)
-            now = time.monotonic()
+            now = asyncio.get_running_loop().time()
             late_s = now - before - self._tick_s
             before = now
             if late_s > self._tick_s:
@@ -260,4 +259,4 @@ class Succession:
 
 
 def _now_ms() -> float:
-    return time.monotonic() * 1000
+    return asyncio.get_running_loop().time() * 1000
