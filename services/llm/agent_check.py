@@ -20,7 +20,7 @@ from services.llm.agent_file import (
     read_document,
 )
 from services.llm.matching import Matcher
-from services.llm.tools import ToolError, ToolSpec
+from services.llm.tools import ToolSpec
 
 
 def load_agent(path: Path, tools: Collection[ToolSpec]) -> Agent:
@@ -44,6 +44,7 @@ def build_agent(document: Document, tools: Collection[ToolSpec]) -> Agent:
     check.head()
     check.loops()
     check.reachable()
+    start = document.states[document.head.start]
     intents_of = {name: check.intents(f"[states.{name}] listen", state) for name, state in document.states.items()}
     ways = {name: check.ways(f"[intents.{name}]", intent.phrases) for name, intent in document.intents.items()}
     return Agent(
@@ -52,7 +53,8 @@ def build_agent(document: Document, tools: Collection[ToolSpec]) -> Agent:
         document.intents,
         document.states,
         intents_of,
-        {name: check.listen_for(name, state, intents_of[name]) for name, state in document.states.items()},
+        # A caller who speaks into a farewell begins anew: there, what the start listens for is listened for.
+        {name: check.listen_for(name, state if state.waits else start) for name, state in document.states.items()},
         Matcher(ways, document.matching.threshold, document.matching.ignore),
     )
 
@@ -72,6 +74,10 @@ class _Check:
     def head(self) -> None:
         head = self._document.head
         self.target("[agent] start", head.start)
+        if head.start == GOAL or not self._document.states[head.start].waits:
+            raise self.fail(
+                "[agent] start", f"{head.start!r} does not wait for the caller; give it listen, collect or keys"
+            )
         self.target("[agent] give_up", head.give_up)
         self.sentences("[agent] retry", head.retry)
         for name, intent in self._document.intents.items():
@@ -157,7 +163,9 @@ class _Check:
                 raise self.fail(place, str(error)) from None
         return found
 
-    def listen_for(self, name: str, state: State, intents: Iterable[str]) -> ListenFor:
+    def listen_for(self, name: str, state: State) -> ListenFor:
+        """What asr may expect: every phrase of the state with its rules put in."""
+        intents = self.intents(f"[states.{name}] listen", state)
         texts = [text for intent in intents for text in self._document.intents[intent].phrases]
         digits = 0
         if state.collect is not None:

@@ -166,7 +166,7 @@ class Bank:
         return self._transact("CARD_INQUIRY", arguments, context, query)
 
     def account_balance(self, arguments: AccountQuery, context: ToolContext) -> dict[str, Any]:
-        """``balance_cents`` and ``currency``."""
+        """``whole`` and ``cents`` of the balance, and ``currency``."""
 
         def query() -> dict[str, Any]:
             row = self._database.execute(
@@ -174,7 +174,8 @@ class Bank:
             ).fetchone()
             if row is None:
                 raise ToolError("the customer has no account")
-            return dict(row)
+            whole, cents = divmod(row["balance_cents"], 100)
+            return {"whole": whole, "cents": cents, "currency": row["currency"]}
 
         return self._transact("BALANCE_CHECK", arguments, context, query)
 

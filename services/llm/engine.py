@@ -1,7 +1,7 @@
 """The seam between the conversation and what thinks of the answers.
 
-A heavy :class:`Engine` (a model, a script; loaded once a process) opens a light :class:`Run` for each answer. The run is
-an asynchronous iterator of steps, in the order in which they are meant:
+A heavy :class:`Engine` (a model, a script; loaded once a process) opens a light :class:`Run` for each answer. The run
+is an asynchronous iterator of steps, in the order in which they are meant:
 
 * :class:`Sentence`: say this now. Sentences, not tokens: an engine that streams tokens joins them
   (``services.llm.sentences``).

@@ -115,7 +115,9 @@ class Matcher:
             if bound < least * sum(pattern.weights) - 1e-9:
                 continue
             score = _score(pattern, said)
-            if score >= self._threshold and (best is None or (score, len(pattern.words)) > (best.score, len(best.words))):
+            if score >= self._threshold and (
+                best is None or (score, len(pattern.words)) > (best.score, len(best.words))
+            ):
                 best = Match(pattern.intent, score, pattern.words)
         return best
 

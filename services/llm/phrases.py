@@ -71,7 +71,9 @@ def expand(phrase: str, node: Node) -> list[tuple[str, ...]]:
     for words in _ways(node):
         found[words] = None
         if len(found) > MAX_EXPANSIONS:
-            raise PhraseError(f"phrase {phrase!r} has more than {MAX_EXPANSIONS} ways to be said; write several phrases")
+            raise PhraseError(
+                f"phrase {phrase!r} has more than {MAX_EXPANSIONS} ways to be said; write several phrases"
+            )
     if () in found:
         raise PhraseError(f"phrase {phrase!r} may be left out as a whole; at least one word must stand outside []")
     return list(found)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
 import msgspec
 
+from bus.clock import Clock, SystemClock
 from config.settings import LlmSection
+from services.llm.deadline import Deadline
 
 DEFAULT_DEADLINE_MS = 5000
 """Deadline of one tool: the timeout of a bank's interface in requirements.md."""
@@ -67,10 +68,16 @@ class Toolbox:
     """
 
     def __init__(
-        self, specs: Sequence[ToolSpec], *, executor: Executor | None = None, deadline_ms: int = DEFAULT_DEADLINE_MS
+        self,
+        specs: Sequence[ToolSpec],
+        *,
+        executor: Executor | None = None,
+        deadline_ms: int = DEFAULT_DEADLINE_MS,
+        clock: Clock | None = None,
     ) -> None:
         self.specs = {spec.name: spec for spec in specs}
         self._executor = executor
+        self._clock: Clock = clock or SystemClock()
         self._deadline_ms = deadline_ms
 
     @property
@@ -80,9 +87,9 @@ class Toolbox:
 
     async def call(self, name: str, arguments: dict[str, Any], context: ToolContext) -> ToolOutcome:
         """Check the arguments and run the tool. Never raises: every failure is an outcome with an error code."""
-        started = time.perf_counter()
+        started_us = self._clock.now_us()
         outcome = await self._call(name, arguments, context)
-        return outcome._replace(duration_ms=round((time.perf_counter() - started) * 1000, 3))
+        return outcome._replace(duration_ms=max(0, self._clock.now_us() - started_us) / 1000)
 
     async def _call(self, name: str, arguments: dict[str, Any], context: ToolContext) -> ToolOutcome:
         spec = self.specs.get(name)
@@ -95,7 +102,7 @@ class Toolbox:
             return ToolOutcome({}, "invalid_argument", f"tool {name!r}: {error}")
         work = asyncio.get_running_loop().run_in_executor(self._executor, spec.function, checked, context)
         try:
-            async with asyncio.timeout(self._deadline_ms / 1000):
+            async with Deadline(self._clock, self._deadline_ms):
                 return ToolOutcome(await work)
         except ToolError as error:
             return ToolOutcome({}, error.code, f"tool {name!r}: {error}")

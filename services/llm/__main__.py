@@ -1,0 +1,6 @@
+"""``python -m services.llm``."""
+
+from services.llm.worker import main
+
+if __name__ == "__main__":
+    main()

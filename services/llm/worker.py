@@ -1,0 +1,104 @@
+"""The llm stage as a process: one engine, one toolbox, the calls that it owns."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from bus.clock import Clock, SystemClock
+from bus.interface import Connection
+from bus.kv import TypedBucket
+from bus.ownership import Claim, StageOwner
+from bus.service import EXIT_CONFIG, ServiceContext, run_service
+from config.load import ConfigError, load
+from config.settings import Settings
+from schemas.session import CallSession, ConversationContext, Stage
+from services.llm.call import LlmCall, Workplace
+from services.llm.engine import Engine, EngineError, load_engine
+from services.llm.tools import Toolbox
+
+TOOL_THREADS = 8
+MINUTE_US = 60_000_000
+
+
+class Worker:
+    """Claims calls and answers them until it is stopped.
+
+    Args:
+        engine: loaded; ``start`` warms it.
+    """
+
+    def __init__(
+        self, connection: Connection, name: str, engine: Engine, settings: Settings, clock: Clock | None = None
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._engine = engine
+        self._settings = settings
+        self._clock: Clock = clock or SystemClock()
+        self._threads = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="llm-tool")
+        self._place: Workplace
+        self.owner = StageOwner(
+            connection,
+            Stage.LLM,
+            name,
+            slots=settings.llm.slots,
+            settings=settings.ownership,
+            accept=self.accept,
+            engine=engine.name,
+        )
+
+    async def start(self) -> None:
+        """Warm the engine, bind the buckets, and begin to claim calls. Raises ``BusError``, ``EngineError``."""
+        await self._engine.warm()
+        await self.bind()
+        await self.owner.start()
+
+    async def bind(self) -> None:
+        """Make ready what calls share. Raises ``BusError``."""
+        settings, connection = self._settings, self._connection
+        self._place = Workplace(
+            connection=connection,
+            worker=self._name,
+            engine=self._engine,
+            toolbox=Toolbox(self._engine.tools, executor=self._threads, clock=self._clock),
+            clock=self._clock,
+            contexts=await TypedBucket.open(connection, "context", ConversationContext),
+            sessions=await TypedBucket.open(connection, "calls", CallSession),
+            deadline_ms=settings.llm.deadline_ms,
+            context_ttl_us=settings.streams.context_ttl_min * MINUTE_US,
+            providers={"asr": settings.asr.engine, "llm": settings.llm.engine, "tts": settings.tts.engine},
+            over=self.owner.finished,
+        )
+
+    async def accept(self, claim: Claim) -> LlmCall:
+        """Take a call that this worker owns now."""
+        call = LlmCall(claim, self._place)
+        await call.open()
+        return call
+
+    async def stop(self, timeout_ms: int) -> None:
+        """Hand the calls over and end."""
+        await self.owner.drain(timeout_ms)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def serve(engine: Engine, context: ServiceContext) -> None:
+    """Work until the process is told to stop."""
+    worker = Worker(context.connection, context.worker, engine, context.settings)
+    await worker.start()
+    await context.ready()
+    await context.stopping.wait()
+    await worker.stop(context.settings.ownership.drain_ms)
+
+
+def main() -> None:
+    """Run the process. A setting or an agent file that is not allowed ends it with exit code 2 and the text."""
+    try:
+        settings = load()
+        engine = load_engine(settings.llm.engine, settings.llm)
+    except (ConfigError, EngineError) as error:
+        print(f"llm: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from None
+    run_service("llm", partial(serve, engine))
