@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import secrets
 import socket
 import time
 from collections.abc import Callable
-from functools import lru_cache
 
 from bus.logs import get_logger
+from edge.net.addresses import interface_towards, is_literal
 from edge.net.tcp import SipConnection, TcpTransport
 from edge.net.udp import Address, bind_sip, open_datagram
 from edge.sip.configuration import UserAgentConfiguration
@@ -177,25 +176,3 @@ class Signalling:
         self._armed_for = deadline
         delay = max(0.0, deadline - time.monotonic())
         self._timer = asyncio.get_running_loop().call_later(delay, self._on_deadline)
-
-
-@lru_cache(maxsize=1024)
-def is_literal(host: str) -> bool:
-    """Whether ``host`` is an IP address, not a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-@lru_cache(maxsize=1024)
-def interface_towards(peer_host: str) -> str:
-    """Address of the interface that reaches a peer; nothing is sent to find out."""
-    family = socket.AF_INET6 if ":" in peer_host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((peer_host, 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return "::1" if family is socket.AF_INET6 else "127.0.0.1"

@@ -11,6 +11,8 @@ import socket
 from collections import deque
 from typing import NamedTuple
 
+from edge.net.addresses import family_of
+
 EXPEDITED_FORWARDING = 0xB8
 """DSCP EF (46) shifted into the TOS byte: voice goes first (RFC 4594 section 4.1)."""
 
@@ -146,8 +148,3 @@ def _bind(host: str, port: int) -> socket.socket | None:
             return None
         raise
     return created
-
-
-def family_of(host: str) -> socket.AddressFamily:
-    """Address family of an address literal."""
-    return socket.AF_INET6 if ":" in host else socket.AF_INET

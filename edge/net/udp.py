@@ -6,15 +6,12 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from edge.net.ports import family_of
+from edge.net.addresses import family_of
 
 Address = tuple[str, int]
 """Host and port. IPv6 addresses lose flow and scope: two numbers name a peer."""
 
 OnDatagram = Callable[[bytes, Address], None]
-
-MAX_RTP_BYTES = 2048
-"""A larger RTP datagram is refused: 60 ms of 16-bit 16 kHz audio is under it."""
 
 _RECEIVE_BUFFER_BYTES = 1 << 20
 

@@ -1,0 +1,64 @@
+"""What may be asked of the edge for a call (``rt.*.*.control.edge``), and what it answers."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+from edge.call_media import CallMedia
+from edge.text import reason_token
+from schemas.call import EndedBy
+from schemas.control import ControlMessage, ControlReply, Flush, Hangup, Pause, Resume, SendDtmf
+
+MAX_DIGITS = 32
+_DIGITS = re.compile(r"[0-9*#A-D]+")
+DONE = ControlReply(ok=True)
+
+
+class Endable(Protocol):
+    """A call that can be ended."""
+
+    def hang_up(self, reason: str, ended_by: EndedBy) -> None: ...
+
+
+class CommandHandler:
+    """Commands to one call. Each takes effect before its answer leaves."""
+
+    def __init__(self, call: Endable, media: CallMedia) -> None:
+        self._call = call
+        self._media = media
+
+    def handle(self, command: ControlMessage) -> ControlReply:
+        """Carry out and answer."""
+        match command:
+            case Flush():
+                return self._flush(command)
+            case Pause():
+                self._media.pause()
+                return DONE
+            case Resume():
+                self._media.resume()
+                return DONE
+            case SendDtmf():
+                return self._send_keys(command)
+            case Hangup():
+                self._call.hang_up(reason_token(command.reason, "agent_hung_up"), EndedBy.AGENT)
+                return DONE
+        return _error("not_supported", f"the edge does not carry out {type(command).__name__}")
+
+    def _flush(self, command: Flush) -> ControlReply:
+        why = reason_token(command.reason, "command")
+        if self._media.flush(command.utterance_id, why):
+            return DONE
+        return _error("unknown_utterance", "nothing of that utterance is queued or playing")
+
+    def _send_keys(self, command: SendDtmf) -> ControlReply:
+        if len(command.digits) > MAX_DIGITS or not _DIGITS.fullmatch(command.digits):
+            return _error("invalid_argument", f"digits must be 1 to {MAX_DIGITS} of 0-9, *, #, A-D")
+        if not self._media.send_keys(command.digits):
+            return _error("not_supported", "the caller's telephone takes no RFC 4733 events")
+        return DONE
+
+
+def _error(code: str, message: str) -> ControlReply:
+    return ControlReply(ok=False, error=code, message=message)

@@ -1,0 +1,183 @@
+"""The edge as a process: start, heartbeat, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import time
+from collections.abc import Callable
+
+from bus.errors import BusError
+from bus.heartbeat import Heartbeat, WorkerDirectory
+from bus.logs import get_logger
+from bus.service import ServiceContext
+from config.load import ConfigError
+from edge.admission import Admission, parse_stages
+from edge.net.ports import PortPool
+from edge.net.udp import PortTakenError
+from edge.switchboard import Switchboard
+from schemas.session import Stage
+
+log = get_logger(__name__)
+
+FIGURES_INTERVAL_S = 1.0
+GOODBYE_S = 1.0
+"""How long the last BYEs may wait for their answers."""
+STORE_S = 3.0
+"""How long the record of the last calls may take at the end."""
+FILES_BESIDE_CALLS = 256
+FILES_A_CALL = 2
+
+
+class EdgeProcess:
+    """One edge: everything between :meth:`start` and :meth:`stop`."""
+
+    def __init__(self, context: ServiceContext) -> None:
+        """Raises:
+        ConfigError: a setting that the types alone can't refuse.
+        """
+        self._context = context
+        self._settings = context.settings.edge
+        self._workers = WorkerDirectory(context.connection)
+        try:
+            required = parse_stages(self._settings.required_stages)
+            ports = PortPool(
+                self._settings.host,
+                self._settings.rtp_port_min,
+                self._settings.rtp_port_max,
+                self._settings.port_drain_ms,
+            )
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        self.admission = Admission(self._settings.max_calls, required, self._workers)
+        self.switchboard = Switchboard(
+            self._settings, context.connection, edge=context.worker, admission=self.admission, ports=ports
+        )
+        self._heartbeat = Heartbeat(
+            context.connection,
+            Stage.EDGE,
+            context.worker,
+            settings=context.settings.ownership,
+            slots=self._settings.max_calls,
+        )
+        self._figures_task: asyncio.Task[None] | None = None
+
+    @property
+    def sip_port(self) -> int:
+        """The port that SIP really listens on."""
+        return self.switchboard.signalling.port
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            PortTakenError: the SIP port is in use.
+            NotProvisioned: the bus lacks what `callbus provision` makes.
+        """
+        raise_file_limit(FILES_BESIDE_CALLS + FILES_A_CALL * self._settings.max_calls)
+        await self._workers.start()
+        await self.switchboard.signalling.start(self._settings.sip_port, tcp=self._settings.sip_tcp)
+        self.switchboard.pacer.start()
+        self._heartbeat.figures = {"sip_port": float(self.sip_port)}
+        await self._heartbeat.start()
+        self._figures_task = asyncio.get_running_loop().create_task(self._tell_figures(), name="edge-figures")
+        transports = "UDP and TCP" if self._settings.sip_tcp else "UDP"
+        log.info(
+            "listening",
+            message=f"SIP on {self._settings.host} port {self.sip_port} ({transports})",
+            host=self._settings.host,
+            sip_port=self.sip_port,
+        )
+
+    async def stop(self) -> None:
+        """Refuse new calls, let running ones go on for ``drain_ms``, then hang up and store what is to be stored."""
+        self.admission.draining = True
+        self._heartbeat.draining = True
+        self._heartbeat.beat()
+        calls = self.switchboard.calls
+        if calls:
+            log.info("draining", message=f"{len(calls)} calls go on; new ones are refused", calls=len(calls))
+        await wait_until(lambda: not calls, self._context.settings.ownership.drain_ms / 1000)
+        self.switchboard.hang_up_all("edge_stopping")
+        agent = self.switchboard.signalling.agent
+        await wait_until(lambda: agent.next_deadline() is None, GOODBYE_S if calls else 0.2)
+        if self._figures_task is not None:
+            self._figures_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._figures_task
+        self.switchboard.pacer.stop()
+        await self.switchboard.close(STORE_S)
+        self.switchboard.signalling.close()
+        with contextlib.suppress(BusError):
+            await self._heartbeat.stop()
+            await self._workers.close()
+
+    async def _tell_figures(self) -> None:
+        """Once a second: load and lateness into the heartbeat, idle connections out."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + FIGURES_INTERVAL_S
+            await asyncio.sleep(FIGURES_INTERVAL_S)
+            lag_ms = max(0.0, (loop.time() - due) * 1000)
+            board = self.switchboard
+            board.signalling.sweep(time.monotonic())
+            pacer = board.pacer.take_figures()
+            self._heartbeat.calls = len(board.calls)
+            self._heartbeat.figures = {
+                "sip_port": float(self.sip_port),
+                "pacer_late_p50_ms": round(pacer.p50_ms, 3),
+                "pacer_late_p99_ms": round(pacer.p99_ms, 3),
+                "pacer_late_max_ms": round(pacer.max_ms, 3),
+                "pacer_turns": float(pacer.turns),
+                "pacer_skipped": float(pacer.skipped),
+                "loop_lag_ms": round(lag_ms, 3),
+                "cpu_s": round(time.process_time(), 3),
+                "calls_refused": float(board.refused),
+                "sip_defects": float(board.signalling.defects),
+            }
+
+
+async def main(context: ServiceContext) -> None:
+    """The edge, for ``bus.service.run_service``.
+
+    Raises:
+        SystemExit: 1 where the SIP port is taken, 2 where a setting is not allowed.
+    """
+    try:
+        edge = EdgeProcess(context)
+        await edge.start()
+    except PortTakenError as error:
+        log.error("sip_port_taken", message=str(error))
+        raise SystemExit(1) from None
+    except ConfigError as error:
+        log.error("bad_setting", message=str(error))
+        raise SystemExit(2) from None
+    await context.ready()
+    await context.stopping.wait()
+    await edge.stop()
+
+
+async def wait_until(condition: Callable[[], bool], timeout_s: float, step_s: float = 0.02) -> bool:
+    """Whether ``condition`` came true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(step_s)
+    return True
+
+
+def raise_file_limit(wanted: int) -> None:
+    """Two sockets a call: raise the soft limit of open files as far as the hard one allows, and say where it ends."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning(
+            "few_open_files",
+            message=f"the system allows {allowed} open files, [edge] max_calls needs {wanted}: raise `ulimit -n`, or "
+            "lower max_calls",
+        )

@@ -1,0 +1,172 @@
+"""All calls of one edge: who comes in, whose event this is, what the bus's absence means for each."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+
+from bus.clock import uuid7_hex
+from bus.interface import Connection
+from bus.logs import get_logger
+from config.settings import EdgeSection
+from edge import admission
+from edge.admission import Admission, Refusal
+from edge.call import Call, log_call, reject, warning_header
+from edge.call_bus import CallBus, close_all
+from edge.call_media import CallMedia
+from edge.net.pacer import Pacer
+from edge.net.ports import PortPool, PortsExhaustedError
+from edge.outbox import Outbox
+from edge.signalling import Signalling
+from edge.sip import events as sip
+from edge.sip.errors import NotAcceptable, UsageError
+from edge.sip.negotiation import LocalMedia, OfferAnswer
+from schemas.call import CallResult, EndedBy
+
+log = get_logger(__name__)
+
+
+class Switchboard:
+    """Gives every call event to its call, and makes calls out of INVITEs."""
+
+    def __init__(
+        self,
+        settings: EdgeSection,
+        connection: Connection,
+        *,
+        edge: str,
+        admission: Admission,
+        ports: PortPool,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``edge``: name of this process, one token."""
+        self.signalling = Signalling(self.on_event, host=settings.host, advertised_host=settings.advertised_host)
+        self.outbox = Outbox(connection)
+        self.pacer = Pacer(self.outbox.flush)
+        self.refused = 0
+        self.calls: dict[sip.CallHandle, Call] = {}
+        self._settings = settings
+        self._connection = connection
+        self._edge = edge
+        self._admission = admission
+        self._ports = ports
+        self._now = now
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing: dict[asyncio.Task[None], CallBus] = {}
+        self._bus_lost_at: float | None = None
+        connection.on_disconnected(self._bus_lost)
+        connection.on_reconnected(self._bus_back)
+
+    def on_event(self, event: sip.CallEvent) -> None:
+        """An event of the user agent."""
+        if isinstance(event, sip.IncomingCall):
+            self._incoming(event)
+            return
+        call = self.calls.get(event.call)
+        if call is not None:
+            call.on_sip(event)
+
+    def hang_up_all(self, reason: str) -> None:
+        """End every call that is left."""
+        for call in list(self.calls.values()):
+            call.hang_up(reason, EndedBy.EDGE)
+
+    async def close(self, timeout_s: float) -> None:
+        """Wait until the record of the ended calls is stored; log what was lost."""
+        for task in self._tasks:
+            task.cancel()
+        for task in list(self._closing):
+            task.cancel()
+        lost = await close_all(list(self._closing.values()), timeout_s)
+        if lost:
+            log.error("record_lost", message=f"{lost} recorded messages were not stored before the edge stopped")
+
+    # -- coming in --------------------------------------------------------------------------------------------------
+
+    def _incoming(self, event: sip.IncomingCall) -> None:
+        refusal = self._admission.refusal(calls=len(self.calls), bus_connected=self._connection.connected)
+        if refusal is None and event.offer is not None and event.offer.audio is None:
+            refusal = admission.NO_AUDIO
+        if refusal is not None:
+            self._refuse(event, refusal)
+            return
+        try:
+            pair = self._ports.acquire(self._now())
+        except PortsExhaustedError as error:
+            log.warning("rtp_ports_exhausted", message=str(error))
+            self._refuse(event, admission.NO_PORT)
+            return
+        bus = CallBus(self._connection, self.outbox, uuid7_hex(), self._edge)
+        media = CallMedia(pair, self._ports, self.pacer, self.outbox, bus, self._settings)
+        local = LocalMedia(
+            address=self.signalling.address_towards(event.source[0]),
+            port=pair.port,
+            session_id=secrets.randbits(31),
+            frame_ms=media.frame_ms,
+        )
+        call = Call(
+            event,
+            signalling=self.signalling,
+            bus=bus,
+            media=media,
+            negotiation=OfferAnswer(local),
+            edge=self._edge,
+            ring_ms=self._settings.ring_ms,
+            retry_after_s=self._settings.retry_after_s,
+            now=self._now,
+            on_ended=self._on_ended,
+        )
+        self._admit(event, call)
+
+    def _admit(self, event: sip.IncomingCall, call: Call) -> None:
+        try:
+            call.negotiate()
+        except NotAcceptable as error:
+            call.media.close(self._now())
+            self._forget(call)
+            self._refuse(event, admission.NO_CODEC, (warning_header(error),))
+            return
+        self.calls[event.call] = call
+        task = asyncio.get_running_loop().create_task(call.set_up(), name="call-set-up")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _refuse(self, event: sip.IncomingCall, refusal: Refusal, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        self.refused += 1
+        try:
+            reject(self.signalling, event.call, refusal, self._now(), self._settings.retry_after_s, headers)
+        except UsageError as error:
+            log.info("refusal_late", message=str(error))
+        log_call("", CallResult.REJECTED, refusal.reason, EndedBy.EDGE, status=refusal.status)
+
+    # -- going out --------------------------------------------------------------------------------------------------
+
+    def _on_ended(self, call: Call) -> None:
+        self.calls.pop(call.handle, None)
+        self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        task = asyncio.get_running_loop().create_task(call.bus.close(), name="call-close")
+        self._closing[task] = call.bus
+        task.add_done_callback(self._closed)
+
+    def _closed(self, task: asyncio.Task[None]) -> None:
+        self._closing.pop(task, None)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("call_close_failed", message=f"closing a call failed: {task.exception()}")
+
+    # -- the bus ----------------------------------------------------------------------------------------------------
+
+    def _bus_lost(self) -> None:
+        if self._bus_lost_at is None:
+            self._bus_lost_at = self._now()
+
+    def _bus_back(self) -> None:
+        if self._bus_lost_at is None:
+            return
+        gap_ms = round((self._now() - self._bus_lost_at) * 1000)
+        self._bus_lost_at = None
+        for call in self.calls.values():
+            call.bus.fail("bus_disconnected", gap_ms=gap_ms)
