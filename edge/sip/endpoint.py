@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from edge.sip.call import CallState, Role
+from edge.sip.client import ClientRole, Target, hang_up_unacknowledged
 from edge.sip.configuration import UserAgentConfiguration
+from edge.sip.core import Core, HeaderFields
+from edge.sip.dispatch import Dispatcher
 from edge.sip.events import Address, CallHandle, Event, Outgoing, Transport
-
-HeaderFields = tuple[tuple[str, str], ...]
+from edge.sip.in_dialog import DialogRequests
+from edge.sip.routing import Arrival
+from edge.sip.server import ServerRole
 
 
 class UserAgent:
@@ -17,6 +22,11 @@ class UserAgent:
 
     def __init__(self, configuration: UserAgentConfiguration) -> None:
         self.configuration = configuration
+        self._core = Core(configuration)
+        self._server = ServerRole(self._core)
+        self._client = ClientRole(self._core)
+        self._in_dialog = DialogRequests(self._core, self._server)
+        self._dispatcher = Dispatcher(self._core, self._server, self._in_dialog)
 
     # -- the wire --------------------------------------------------------------------------------------------------
 
@@ -24,39 +34,56 @@ class UserAgent:
         self, data: bytes, source: Address, transport: Transport, now: float, connection: object | None = None
     ) -> list[Event]:
         """One datagram, or one message as framed from a TCP `connection`. Never raises for what a peer sent."""
-        raise NotImplementedError
+        self._dispatcher.receive(data, Arrival(source, transport, connection), now)
+        return self._take_events()
 
     def messages_to_send(self, now: float) -> list[Outgoing]:
         """What must leave now, in order; each is returned once."""
-        raise NotImplementedError
+        outbox, self._core.layer.outbox = self._core.layer.outbox, []
+        return outbox
 
     def next_deadline(self) -> float | None:
         """When to call `handle_deadline` next; None: nothing is waiting."""
-        raise NotImplementedError
+        return self._core.layer.deadlines.next()
 
     def handle_deadline(self, now: float) -> list[Event]:
         """Run every timer that is due."""
-        raise NotImplementedError
+        self._core.layer.deadlines.run(now)
+        return self._take_events()
 
     def unreachable(self, destination: Address, transport: Transport, now: float) -> list[Event]:
         """No connection to `destination` could be made, or the network refused it (RFC 3261 section 18.4)."""
-        raise NotImplementedError
+        self._core.layer.unreachable(destination, transport, now)
+        return self._take_events()
+
+    def connection_closed(self, connection: object) -> None:
+        """A TCP connection is gone: what would have been sent on it opens another one to the destination."""
+        self._core.forget_connection(connection)
+
+    @property
+    def call_count(self) -> int:
+        """Calls that the application knows of."""
+        return len(self._core.calls)
+
+    def _take_events(self) -> list[Event]:
+        events, self._core.events = self._core.events, []
+        return events
 
     # -- calls that came in ----------------------------------------------------------------------------------------
 
     def ring(self, call: CallHandle, now: float, *, status: int = 180, sdp: bytes = b"") -> None:
         """Send a provisional response; with `sdp` it is early media (183)."""
-        raise NotImplementedError
+        self._server.ring(call, status, sdp, now)
 
     def answer(self, call: CallHandle, sdp: bytes, now: float) -> None:
         """Send 200 with our answer (or our offer, where the caller made none), again until the ACK comes."""
-        raise NotImplementedError
+        self._server.answer(call, sdp, now)
 
     def reject(
         self, call: CallHandle, status: int, now: float, *, reason: str = "", headers: HeaderFields = ()
     ) -> None:
         """Refuse with 300 to 699, e.g. 486, 488, 503 with ("Retry-After", "5"). Ends the call."""
-        raise NotImplementedError
+        self._server.reject(call, status, reason, headers, now)
 
     # -- calls that we make ----------------------------------------------------------------------------------------
 
@@ -78,29 +105,44 @@ class UserAgent:
         Raises:
             SipDefect: `target` or `from_uri` is not a SIP URI.
         """
-        raise NotImplementedError
+        return self._client.invite(Target(target, destination, transport), sdp, from_uri, headers, now)
 
     def acknowledge(self, call: CallHandle, sdp: bytes, now: float) -> None:
         """Send the ACK with our answer, after a `CallAnswered` to an `invite` (or `reinvite`) without SDP."""
-        raise NotImplementedError
+        self._client.acknowledge(call, sdp, now)
 
     def cancel(self, call: CallHandle, now: float, *, reason: str = "") -> None:
         """Give up before the answer; ends with `CallCancelled`, also where a 200 crosses it (then BYE follows)."""
-        raise NotImplementedError
+        self._client.cancel(call, reason, now)
 
     # -- inside a call, either role --------------------------------------------------------------------------------
 
     def hang_up(self, call: CallHandle, now: float, *, reason: str = "") -> None:
         """End the call from any state: BYE, CANCEL or 480, whichever fits. `reason`: a Reason header (RFC 3326)."""
-        raise NotImplementedError
+        core = self._core
+        known = core.call(call)
+        if known.state is CallState.OFFERED:
+            self._server.reject(call, 480, "", (("Reason", reason),) if reason else (), now)
+        elif known.state is CallState.CALLING:
+            self._client.give_up(known, reason, now)
+            del core.calls[call]
+        elif known.state is CallState.CANCELLING:
+            del core.calls[call]
+        elif known.state is CallState.ANSWERED and known.role is Role.CALLED:
+            # Section 15: no BYE before the ACK has come, or has failed to.
+            known.bye_reason = reason
+            del core.calls[call]
+        else:
+            known.bye_reason = reason
+            hang_up_unacknowledged(core, known, now)
 
     def answer_reinvite(self, call: CallHandle, sdp: bytes, now: float) -> None:
         """200 to the re-INVITE (or UPDATE) of `ReinviteReceived`."""
-        raise NotImplementedError
+        self._in_dialog.answer(call, sdp, now)
 
     def reject_reinvite(self, call: CallHandle, status: int, now: float, *, headers: HeaderFields = ()) -> None:
         """Refuse it: the session stays as it was. 488 for an offer that cannot be taken."""
-        raise NotImplementedError
+        self._in_dialog.reject(call, status, headers, now)
 
     def reinvite(self, call: CallHandle, sdp: bytes, now: float) -> None:
         """Offer a new session: hold, resume. Ends in `ReinviteAnswered` or `ReinviteRejected`.
@@ -108,11 +150,11 @@ class UserAgent:
         Raises:
             WrongState: another re-INVITE is under way, from either side.
         """
-        raise NotImplementedError
+        self._client.reinvite(call, sdp, now)
 
     def info(self, call: CallHandle, content_type: str, body: bytes, now: float) -> None:
         """Send INFO (RFC 6086); `RequestAnswered` tells how it was taken."""
-        raise NotImplementedError
+        self._in_dialog.info(call, content_type, body, now)
 
     # -- out of any call -------------------------------------------------------------------------------------------
 
@@ -125,4 +167,4 @@ class UserAgent:
         transport: Transport = Transport.UDP,
     ) -> CallHandle:
         """Ask `target` whether it is there; `RequestAnswered` under the returned handle."""
-        raise NotImplementedError
+        return self._client.options(Target(target, destination, transport), now)

@@ -1,6 +1,6 @@
 """The pieces of RFC 3261 section 25.1 that we read, each beside the ABNF that it comes from.
 
-Folded lines are already unfolded when these patterns meet a value. Every pattern runs in linear time on any input: no two
+Folded lines are unfolded before these patterns meet a value. Every pattern runs in linear time on any input: no two
 neighbouring repetitions can match the same character.
 https://www.rfc-editor.org/rfc/rfc3261#section-25.1
 """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cached_property
 
+from edge.sip.errors import SipDefect
 from edge.sip.grammar import COMPACT_FORMS, MEDIA_TYPE
 from edge.sip.headers import (
     CSeq,
@@ -188,6 +190,19 @@ class Request(Message):
     def target(self) -> Uri:
         """The Request-URI."""
         return parse_uri(self.uri, "the Request-URI")
+
+    def mark_source(self, host: str, port: int) -> None:
+        """Note in the top Via where the request came from (section 18.2.1, RFC 3581 section 4)."""
+        marked = self.vias[0].with_source(host, port)
+        if marked != self.vias[0]:
+            elements = split_list(self.headers.get("via") or "")
+            self.headers.replace_first("via", ", ".join([str(marked), *elements[1:]]))
+            self.vias[0] = marked
+
+    def mark_source_if_readable(self, host: str, port: int) -> None:
+        """The same for a request that broke the protocol: its Via may be what is broken."""
+        with suppress(SipDefect):
+            self.mark_source(host, port)
 
     def _start_line(self) -> str:
         return f"{self.method} {self.uri} SIP/2.0"

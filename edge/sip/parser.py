@@ -9,8 +9,8 @@ from __future__ import annotations
 from edge.sip.errors import SipDefect
 from edge.sip.grammar import (
     CALL_ID,
-    FOLD,
     FIELD_NAME,
+    FOLD,
     REQUEST_LINE,
     SIP_DATE,
     SIP_VERSION,
