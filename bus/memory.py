@@ -47,7 +47,6 @@ class MemorySubscription:
         self._handler = handler
         self._pending: deque[Message] = deque()
         self._pending_limit = pending_limit
-        self._scheduled = False
         self._dropped = 0
 
     @property
@@ -59,23 +58,21 @@ class MemorySubscription:
             self._dropped += 1
             return
         self._pending.append(message)
-        if not self._scheduled:
-            self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._deliver)
+        asyncio.get_running_loop().call_soon(self._deliver)  # one turn per message: one order over all subscriptions
 
     async def close(self) -> None:
         self._pending.clear()
         self.owner.server.unsubscribe(self)
 
     def _deliver(self) -> None:
-        self._scheduled = False
-        while self._pending:
-            message = self._pending.popleft()
-            try:
-                self._handler(message)
-            except Exception:
-                self.owner.handler_errors += 1
-                LOG.exception("handler of %s failed", self.subject, extra={"event": "bus_handler_failed"})
+        if not self._pending:
+            return
+        message = self._pending.popleft()
+        try:
+            self._handler(message)
+        except Exception:
+            self.owner.handler_errors += 1
+            LOG.exception("handler of %s failed", self.subject, extra={"event": "bus_handler_failed"})
 
 
 class MemoryServer:

@@ -1,0 +1,418 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bus import publish
+from bus.acks import ack_inbox, read_answer
+from bus.errors import StaleWrite, StoreRefused, StoreUnavailable
+from bus.fencing import EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, MESSAGE_ID
+from bus.guard import guard_of
+from bus.interface import Message, StoreAck
+from bus.memory import MemoryConnection, MemoryServer
+from bus.publish import Recorder, RecorderFigures
+from schemas import subjects
+from schemas.base import Event
+from tests.bus.samples import CALL, final, partial, short, turn_ended, until
+from tests.fakes.virtual import run_virtual
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def _fresh_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "figures", RecorderFigures())
+
+
+class Bus:
+    """A memory server, a sender, and somebody who listens to everything of all calls."""
+
+    def __init__(self) -> None:
+        self.server = MemoryServer()
+        self.sender = self.server.connect("asr-1")
+        self.listener = self.server.connect("tail")
+        self.live: list[Message] = []
+
+    async def listen(self) -> Bus:
+        await self.listener.subscribe("call.>", self.live.append)
+        return self
+
+    def stored(self) -> list[str]:
+        return [message.headers[MESSAGE_ID].split(":", 1)[1] for message in self.server.streams["CALLS"].read("call.>")]
+
+    def heard(self) -> list[str]:
+        """What a listener that drops second copies has heard, in order."""
+        return list(dict.fromkeys(message.headers[MESSAGE_ID].split(":", 1)[1] for message in self.live))
+
+
+async def ready_recorder(connection: MemoryConnection) -> Recorder:
+    recorder = Recorder(connection, service="asr")
+    await until(lambda: ack_inbox(connection).ready)
+    return recorder
+
+
+def hide_stream(server: MemoryServer) -> object:
+    """The stream has no leader: nothing captures, nothing answers. Put it back with :func:`show_stream`."""
+    return server.streams.pop("CALLS")
+
+
+def show_stream(server: MemoryServer, stream: object) -> None:
+    server.streams["CALLS"] = stream  # type: ignore[assignment]
+
+
+def test_events_are_live_and_stored_in_order() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        for number in range(20):
+            recorder.record(partial(number))
+        recorder.record(turn_ended(1))
+        assert recorder.pending == 21
+        assert await recorder.flush(1000)
+        assert recorder.pending == 0
+        assert bus.stored() == bus.heard() == [f"asr.partial:1:{n}" for n in range(20)] + ["turn.ended:1"]
+        assert len(bus.live) == 21, "in the normal state nobody gets anything twice"
+        assert publish.figures.stored == 21
+
+    run_virtual(scenario())
+
+
+def test_first_events_do_not_wait_for_the_inbox() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = Recorder(bus.sender, service="asr")
+        recorder.record(partial(0))
+        recorder.record(partial(1))
+        assert await recorder.flush(1000)
+        assert bus.stored() == bus.heard() == ["asr.partial:1:0", "asr.partial:1:1"]
+
+    run_virtual(scenario())
+
+
+def test_stream_away_live_goes_on_and_order_is_kept() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        recorder.record(partial(0))
+        assert await recorder.flush(1000)
+        stream = hide_stream(bus.server)
+        for number in range(1, 30):
+            recorder.record(partial(number))
+            await asyncio.sleep(0.2)
+            assert bus.heard()[-1] == f"asr.partial:1:{number}", "a live reader never waits for the stream"
+        assert recorder.stalled
+        assert recorder.pending == 29
+        assert not await recorder.flush(100)
+        show_stream(bus.server, stream)
+        recorder.record(turn_ended(1))
+        assert await recorder.flush(5000)
+        assert not recorder.stalled
+        assert bus.stored() == [f"asr.partial:1:{n}" for n in range(30)] + ["turn.ended:1"]
+        assert publish.figures.live_copies > 0
+        assert publish.figures.reordered == 0
+        recorder.record(turn_ended(2))
+        await recorder.flush(1000)
+        assert sum(m.headers[MESSAGE_ID].endswith("turn.ended:2") for m in bus.live) == 1, "normal again: one copy"
+
+    run_virtual(scenario())
+
+
+def test_audio_has_no_live_copy_and_keeps_its_place() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        stream = hide_stream(bus.server)
+        recorder.record(partial(0))
+        recorder.record_audio(subjects.recording("in", CALL), b"x" * 1600, f"{CALL}:rec.in:0")
+        recorder.record(partial(1))
+        recorder.record_audio(subjects.recording("in", CALL), b"x" * 1600, f"{CALL}:rec.in:1")
+        await asyncio.sleep(3.0)
+        copies = [m for m in bus.live if EXPECTED_STREAM in m.headers]
+        assert not any("rec.in" in m.subject for m in copies)
+        show_stream(bus.server, stream)
+        assert await recorder.flush(5000)
+        assert bus.stored() == ["asr.partial:1:0", "rec.in:0", "asr.partial:1:1", "rec.in:1"]
+
+    run_virtual(scenario())
+
+
+def test_connection_lost_and_back() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        recorder.record(partial(0))
+        assert await recorder.flush(1000)
+        bus.sender.interrupt()
+        recorder.record(partial(1))
+        recorder.record(partial(2))
+        await asyncio.sleep(30)
+        assert recorder.pending == 2
+        before = asyncio.get_running_loop().time()
+        bus.sender.restore()
+        assert await recorder.flush(1000)
+        assert asyncio.get_running_loop().time() - before < 0.05, "what waits leaves as soon as the connection is back"
+        assert bus.stored() == bus.heard() == [f"asr.partial:1:{n}" for n in range(3)]
+
+    run_virtual(scenario())
+
+
+def test_retry_of_something_stored_is_a_duplicate() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        await bus.server.connect("before").store(
+            subjects.event_subject("asr.partial", CALL), b"{}", {MESSAGE_ID: partial(0).dedupe_id}
+        )
+        recorder.record(partial(0))
+        assert await recorder.flush(1000)
+        assert publish.figures.duplicates == 1
+
+    run_virtual(scenario())
+
+
+def test_predecessors_last_breath_does_not_fence_off_the_successor() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        old, new = Recorder(bus.sender, service="asr"), Recorder(bus.server.connect("asr-2"), service="asr")
+        old.record(final(1, epoch=1), fenced=True)
+        assert await old.flush(1000)
+        new.record(final(2, epoch=2), fenced=True)
+        assert await new.flush(1000)
+        # The old one is stopped in its tracks; pretend that it had written between the successor's look and its word.
+        new._sequences = {subjects.event_subject("asr.final", CALL): 1}
+        new.record(final(3, epoch=3), fenced=True)
+        assert await new.flush(1000)
+        assert bus.stored() == ["asr.final:1:0", "asr.final:2:0", "asr.final:3:0"]
+        assert publish.figures.fenced == 0
+
+    run_virtual(scenario())
+
+
+def test_zombie_is_fenced_off_once_and_stops() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        old, new = Recorder(bus.sender, service="asr"), Recorder(bus.server.connect("asr-2"), service="asr")
+        fenced: list[Event] = []
+        old.on_fenced = fenced.append
+        old.record(final(1, epoch=1), fenced=True)
+        assert await old.flush(1000)
+        new.record(final(2, epoch=2), fenced=True)
+        assert await new.flush(1000)
+        old.record(final(2, epoch=1), fenced=True)
+        old.record(turn_ended(2, epoch=1), fenced=True)
+        await until(lambda: fenced)
+        assert short(fenced) == ["asr.final:2:0"]
+        old.record(final(3, epoch=1), fenced=True)
+        await asyncio.sleep(5)
+        assert len(fenced) == 1
+        assert old.pending == 0
+        assert not await old.flush(100)
+        assert bus.stored()[:2] == ["asr.final:1:0", "asr.final:2:0"]
+        assert "asr.final:3:0" not in bus.stored()
+        await old.close(1000)
+
+    run_virtual(scenario())
+
+
+def test_zombie_that_never_wrote_is_fenced_off_at_its_first_word() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        fenced: list[Event] = []
+        new = Recorder(bus.server.connect("asr-2"), service="asr")
+        new.record(final(1, epoch=2), fenced=True)
+        assert await new.flush(1000)
+        old = Recorder(bus.sender, service="asr")
+        old.on_fenced = fenced.append
+        old.record(final(2, epoch=1), fenced=True)
+        await until(lambda: fenced)
+        assert bus.stored() == ["asr.final:1:0"]
+
+    run_virtual(scenario())
+
+
+def test_own_message_whose_word_was_lost_is_no_stale_write() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        recorder.record(final(1), fenced=True)
+        assert await recorder.flush(1000)
+        recorder._sequences[subjects.event_subject("asr.final", CALL)] = 0
+        recorder.record(final(1), fenced=True)
+        recorder.record(final(2), fenced=True)
+        assert await recorder.flush(5000)
+        assert bus.stored() == ["asr.final:1:0", "asr.final:2:0"]
+
+    run_virtual(scenario())
+
+
+def test_fenced_message_carries_the_last_sequence() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        recorder.record(final(1), fenced=True)
+        await recorder.flush(1000)
+        recorder.record(final(2), fenced=True)
+        await recorder.flush(1000)
+        assert bus.live[-1].headers[EXPECTED_SUBJECT_SEQUENCE] == "1"
+
+    run_virtual(scenario())
+
+
+def test_refused_message_is_counted_and_the_rest_goes_on() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        recorder.record_audio(subjects.recording("in", CALL), b"x" * 70_000, "too-big")
+        recorder.record(partial(1))
+        assert await recorder.flush(1000)
+        assert bus.stored() == ["asr.partial:1:1"]
+        assert publish.figures.refused == 1
+
+    run_virtual(scenario())
+
+
+def test_message_that_can_not_be_sent_is_refused() -> None:
+    async def scenario() -> None:
+        server = MemoryServer()
+        connection = server.connect("asr-1")
+        recorder = await ready_recorder(connection)
+
+        def explode(*_: object, **__: object) -> None:
+            raise ValueError("too many bytes")
+
+        connection.publish = explode  # type: ignore[method-assign]
+        recorder.record_audio(subjects.recording("in", CALL), b"x", "a")
+        assert await recorder.flush(1000)
+        assert publish.figures.refused == 1
+
+    run_virtual(scenario())
+
+
+def test_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "AUDIO_LIMIT_BYTES", 5000)
+    monkeypatch.setattr(publish, "EVENT_LIMIT", 6)
+
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        bus.sender.interrupt()
+        for number in range(10):
+            recorder.record_audio(subjects.recording("in", CALL), b"x" * 1600, f"{CALL}:rec.in:{number}")
+        assert recorder.pending == 3
+        for number in range(10):
+            recorder.record(partial(number))
+        assert recorder.pending == 6
+        assert publish.figures.dropped == 7 + 7
+        bus.sender.restore()
+        assert await recorder.flush(1000)
+        assert bus.stored() == ["rec.in:0", "rec.in:1", "rec.in:2"] + [f"asr.partial:1:{n}" for n in range(3)]
+
+    run_virtual(scenario())
+
+
+def test_close_drops_what_is_not_stored_and_counts_it() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        bus.sender.interrupt()
+        recorder.record(partial(0))
+        await recorder.close(500)
+        assert publish.figures.dropped == 1
+        recorder.record(partial(1))
+        assert publish.figures.dropped == 2
+        bus.sender.restore()
+        await asyncio.sleep(5)
+        assert bus.stored() == []
+        await recorder.close(0)
+
+    run_virtual(scenario())
+
+
+def test_old_unanswered_message_stops_the_pipeline() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        stream = hide_stream(bus.server)
+        recorder.record(partial(0))
+        await asyncio.sleep(0.15)
+        show_stream(bus.server, stream)
+        recorder.record(partial(1))
+        await asyncio.sleep(0.1)
+        assert bus.stored() == [], "the second must not overtake the first, whose fate is not known"
+        assert bus.heard() == ["asr.partial:1:0", "asr.partial:1:1"]
+        assert await recorder.flush(5000)
+        assert bus.stored() == ["asr.partial:1:0", "asr.partial:1:1"]
+
+    run_virtual(scenario())
+
+
+def test_closed_guard_holds_everything_back() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        guard = guard_of(bus.sender)
+        now = [0.0]
+        guard._now = lambda: now[0]
+        guard.arm(0.4)
+        recorder.record(partial(0))
+        assert await recorder.flush(1000)
+        now[0] = 1.0
+        recorder.record(partial(1))
+        await asyncio.sleep(1)
+        assert bus.heard() == bus.stored() == ["asr.partial:1:0"]
+        guard.open()
+        assert await recorder.flush(1000)
+        assert bus.heard() == bus.stored() == ["asr.partial:1:0", "asr.partial:1:1"]
+        await recorder.close(0)
+
+    run_virtual(scenario())
+
+
+def test_learning_waits_for_a_stream_that_answers() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        original = bus.sender.last
+        failures = [StoreUnavailable("no leader"), StoreUnavailable("no leader")]
+
+        async def last(subject: str, stream: str = "CALLS") -> object:
+            if failures:
+                raise failures.pop()
+            return await original(subject, stream)
+
+        bus.sender.last = last  # type: ignore[method-assign, assignment]
+        recorder.record(final(1), fenced=True)
+        assert await recorder.flush(5000)
+        failures.append(StoreUnavailable("no leader"))
+        recorder._sequences[subjects.event_subject("asr.final", CALL)] = 99
+        recorder.record(final(2), fenced=True)
+        assert await recorder.flush(5000)
+        assert bus.stored() == ["asr.final:1:0", "asr.final:2:0"]
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "expected"),
+    [
+        (b'{"stream":"CALLS","seq":7}', {}, StoreAck("CALLS", 7, False)),
+        (b'{"stream":"CALLS","seq":7,"duplicate":true}', {}, StoreAck("CALLS", 7, True)),
+    ],
+)
+def test_word_of_the_stream(data: bytes, headers: dict[str, str], expected: StoreAck) -> None:
+    assert read_answer(Message("_INBOX.1", data, headers, "")) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "error"),
+    [
+        (b"", {"Status": "503"}, StoreUnavailable),
+        (b"not json", {}, StoreUnavailable),
+        (b'{"error":{"code":503,"err_code":10008,"description":"no leader"}}', {}, StoreUnavailable),
+        (b'{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"}}', {}, StaleWrite),
+        (b'{"error":{"code":400,"err_code":10060,"description":"expected stream"}}', {}, StoreRefused),
+    ],
+)
+def test_refusals_of_the_stream(data: bytes, headers: dict[str, str], error: type[Exception]) -> None:
+    assert type(read_answer(Message("_INBOX.1", data, headers, ""))) is error
