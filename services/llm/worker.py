@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
 from bus.clock import Clock, SystemClock
@@ -27,17 +27,25 @@ class Worker:
 
     Args:
         engine: loaded; ``start`` warms it.
+        executor: where tools run; None: threads of its own.
     """
 
     def __init__(
-        self, connection: Connection, name: str, engine: Engine, settings: Settings, clock: Clock | None = None
+        self,
+        connection: Connection,
+        name: str,
+        engine: Engine,
+        settings: Settings,
+        clock: Clock | None = None,
+        *,
+        executor: Executor | None = None,
     ) -> None:
         self._connection = connection
         self._name = name
         self._engine = engine
         self._settings = settings
         self._clock: Clock = clock or SystemClock()
-        self._threads = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="llm-tool")
+        self._threads = executor or ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="llm-tool")
         self._place: Workplace
         self.owner = StageOwner(
             connection,
