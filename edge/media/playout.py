@@ -67,6 +67,10 @@ class _Utterance:
         self.expected_frame = 0
         self.open = False
 
+    def end_of_audio(self, media_time: int) -> int:
+        """Where what was sent of it ended; ``media_time`` where nothing was (ticks)."""
+        return self.last_end if self.frames_sent else media_time
+
 
 class Playout:
     """Frames of the agent by utterance, cut to the packet size, and the ledger of what left.
@@ -263,7 +267,7 @@ class Playout:
     def _wait(self, current: _Utterance, media_time: int) -> None:
         """Nothing can leave: count the hole, and close an utterance that holds up another for too long."""
         if current.pieces and not current.queued_bytes:
-            self._mark_ends(current, media_time)
+            self._mark_ends(current, current.end_of_audio(media_time))
         if current.started and current.open:
             self.counts.starved += 1
         if self._idle_since is None:
@@ -330,7 +334,7 @@ class Playout:
             current.sent_bytes = 0
 
     def _finish(self, current: _Utterance, media_time: int) -> None:
-        end = current.last_end if current.frames_sent else media_time
+        end = current.end_of_audio(media_time)
         self._mark_ends(current, end)
         self.ledger.append(Finished(current.number, current.frames_sent, end))
         self._settle(current)

@@ -350,7 +350,7 @@ def send_cancel(core: Core, call: Call, now: float) -> None:
             core.layer.abandon(invite, at)
             end_cancelled(core, call)
 
-    core.layer.deadlines.set(("cancel", invite), now + core.configuration.timers.transaction, give_up)
+    core.layer.deadlines.set(("cancel", call.handle), now + core.configuration.timers.transaction, give_up)
 
 
 def end_cancelled(core: Core, call: Call) -> None:

@@ -75,7 +75,7 @@ class Core:
     def forget(self, call: Call) -> None:
         """The application is done with the call; its dialog may live on until our BYE is answered."""
         self.calls.pop(call.handle, None)
-        for name in ("unanswered", "2xx", "reinvite"):
+        for name in ("unanswered", "2xx", "reinvite", "cancel"):
             self.layer.deadlines.cancel((name, call.handle))
         call.unacknowledged = None
 

@@ -55,7 +55,34 @@ REASONS = {
 """Reason phrases of RFC 3261 section 21 for what we send."""
 
 
+_USUAL_NAMES = (
+    "Via",
+    "From",
+    "To",
+    "Call-ID",
+    "CSeq",
+    "Contact",
+    "Max-Forwards",
+    "Content-Type",
+    "Content-Length",
+    "Record-Route",
+    "Route",
+    "Allow",
+    "Supported",
+    "Server",
+    "User-Agent",
+)
+_KEYS = {name: name.lower() for name in _USUAL_NAMES}
+
+
+_LENGTH_NAMES = frozenset({"Content-Length", "content-length", "l", "L"})
+
+
 def _key(name: str) -> str:
+    """The long name in lower case."""
+    known = _KEYS.get(name)
+    if known is not None:
+        return known
     lowered = name.lower()
     return COMPACT_FORMS.get(lowered, lowered)
 
@@ -63,27 +90,28 @@ def _key(name: str) -> str:
 class Headers:
     """Header fields in order. Lookups take the long name in lower case; compact forms are found under it."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_values")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields = [(_key(name), name, value) for name, value in fields]
+        self._fields: list[tuple[str, str]] = []
+        self._values: dict[str, list[str]] = {}
+        for name, value in fields:
+            self.add(name, value)
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
-        return ((name, value) for _, name, value in self._fields)
+        return iter(self._fields)
 
     def __len__(self) -> int:
         return len(self._fields)
 
     def get(self, key: str) -> str | None:
         """The first value; None where there is none."""
-        for each, _, value in self._fields:
-            if each == key:
-                return value
-        return None
+        values = self._values.get(key)
+        return values[0] if values else None
 
     def all(self, key: str) -> list[str]:
         """All values, one per line."""
-        return [value for each, _, value in self._fields if each == key]
+        return self._values.get(key, [])
 
     def elements(self, key: str) -> list[str]:
         """All values of a header that takes a list, over all its lines (section 7.3.1)."""
@@ -95,19 +123,18 @@ class Headers:
 
     def count(self, key: str) -> int:
         """Number of lines."""
-        return sum(each == key for each, _, _ in self._fields)
+        return len(self.all(key))
 
     def add(self, name: str, value: str) -> None:
         """Append a line."""
-        self._fields.append((_key(name), name, value))
+        self._fields.append((name, value))
+        self._values.setdefault(_key(name), []).append(value)
 
     def replace_first(self, key: str, value: str) -> None:
         """Give the first line of that name another value; it must be there."""
-        for index, (each, name, _) in enumerate(self._fields):
-            if each == key:
-                self._fields[index] = (each, name, value)
-                return
-        raise KeyError(key)
+        index = next(index for index, (name, _) in enumerate(self._fields) if _key(name) == key)
+        self._fields[index] = (self._fields[index][0], value)
+        self._values[key][0] = value
 
 
 class Message:
@@ -173,7 +200,7 @@ class Message:
     def serialise(self) -> bytes:
         """The bytes for the wire; Content-Length is set here and nowhere else."""
         lines = [self._start_line()]
-        lines += [f"{name}: {value}" for name, value in self.headers if _key(name) != "content-length"]
+        lines += [f"{name}: {value}" for name, value in self.headers if name not in _LENGTH_NAMES]
         lines.append(f"Content-Length: {len(self.body)}\r\n\r\n")
         return "\r\n".join(lines).encode("utf-8", "surrogateescape") + self.body
 
