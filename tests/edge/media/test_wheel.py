@@ -1,0 +1,129 @@
+"""The schedule of turns to send."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.media.wheel import SLOTS, Lateness, PacerWheel
+
+pytestmark = pytest.mark.unit
+
+START = 100.0
+
+
+def serve(wheel: PacerWheel[str], until: float, *, late: float = 0.0) -> list[tuple[str, float]]:
+    """Wake ``late`` seconds after each deadline; (member, time of its turn)."""
+    turns = []
+    while wheel.next_deadline() + late <= until:
+        now = wheel.next_deadline() + late
+        turns += [(member, now) for turn in wheel.due(now) for member in turn.members]
+    return turns
+
+
+def test_each_call_has_a_turn_every_20_ms() -> None:
+    wheel: PacerWheel[str] = PacerWheel(START)
+    wheel.add("a")
+    times = [now for _, now in serve(wheel, START + 1.0001)]
+    assert len(times) == 50
+    assert [round(later - earlier, 6) for earlier, later in pairwise(times)] == [0.02] * 49
+
+
+def test_calls_go_where_there_are_fewest() -> None:
+    wheel: PacerWheel[str] = PacerWheel(START)
+    assert [wheel.add(name) for name in "abcdef"] == [0, 1, 2, 3, 0, 1]
+    wheel.remove("c")
+    assert wheel.add("g") == 2
+    assert wheel.add("g") == 2
+    assert len(wheel) == 6
+    wheel.remove("c")
+    assert len(wheel) == 6
+
+
+def test_lateness_does_not_add_up() -> None:
+    wheel: PacerWheel[str] = PacerWheel(START)
+    wheel.add("a")
+    assert len(serve(wheel, START + 10.0041, late=0.004)) == 500
+    assert wheel.next_deadline() == pytest.approx(START + 10.005)
+
+
+def test_up_to_60_ms_are_caught_up() -> None:
+    wheel: PacerWheel[str] = PacerWheel(START)
+    wheel.add("a")
+    turns = wheel.due(START + 0.0795)
+    assert [(turn.members, turn.skipped) for turn in turns] == [(("a",), 0)] * 3
+    assert [round(turn.late_s, 4) for turn in turns] == [0.0595, 0.0395, 0.0195]
+    assert wheel.lateness.skipped == 0
+
+
+def test_over_60_ms_are_skipped_and_told_to_the_next_turn() -> None:
+    wheel: PacerWheel[str] = PacerWheel(START)
+    for name in "abcd":
+        wheel.add(name)
+    turns = wheel.due(START + 1.0001)
+    skipped = {turn.members: turn.skipped for turn in reversed(turns)}
+    served = {members: sum(turn.members == members for turn in turns) for members in skipped}
+    # Ticks 1 to 200 were due: 50 for each slot, skipped or served.
+    assert {members: skipped[members] + served[members] for members in skipped} == {(name,): 50 for name in "abcd"}
+    assert wheel.lateness.skipped == sum(skipped.values())
+    assert wheel.lateness.max_ms <= 60
+    assert wheel.next_deadline() == pytest.approx(START + 1.005)
+
+
+@given(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=12))
+def test_every_turn_is_served_or_skipped_however_long_the_process_slept(pauses: list[float]) -> None:
+    wheel: PacerWheel[int] = PacerWheel(0.0)
+    for member in range(SLOTS):
+        wheel.add(member)
+    now = 0.0
+    seen = dict.fromkeys(range(SLOTS), 0)
+    for pause in pauses:
+        now += pause
+        for turn in wheel.due(now):
+            for member in turn.members:
+                seen[member] += 1 + turn.skipped
+        assert now < wheel.next_deadline() <= now + 0.005 + 1e-9
+    ticks = round(wheel.next_deadline() / 0.005)
+    assert seen == {member: len(range(member or SLOTS, ticks, SLOTS)) for member in range(SLOTS)}
+
+
+def test_a_call_may_leave_during_its_turn() -> None:
+    wheel: PacerWheel[str] = PacerWheel(START)
+    for name in "abcde":
+        wheel.add(name)
+    for turn in wheel.due(START + 0.02):
+        for member in turn.members:
+            wheel.remove(member)
+    assert len(wheel) == 0
+    assert wheel.due(START + 0.04) == []
+
+
+def test_revolutions_count() -> None:
+    wheel: PacerWheel[str] = PacerWheel(START)
+    wheel.add("a")
+    assert [turn.revolution for turn in wheel.due(START + 0.061)] == [1, 2, 3]
+
+
+def test_lateness_histogram_and_quantiles() -> None:
+    lateness = Lateness()
+    assert lateness.quantile_ms(0.99) == 0.0
+    lateness.observe(0.2, 90)
+    lateness.observe(4.0, 9)
+    lateness.observe(75.0, 1)
+    assert lateness.buckets == [90, 0, 0, 9, 0, 0, 0, 0, 1]
+    assert lateness.count == 100
+    assert lateness.total_ms == pytest.approx(129.0)
+    assert lateness.max_ms == 75.0
+    assert lateness.quantile_ms(0.5) == pytest.approx(0.5 * 50 / 90)
+    assert lateness.quantile_ms(0.99) == pytest.approx(5.0)
+    assert lateness.quantile_ms(1.0) == 75.0
+
+
+def test_a_quantile_is_never_above_the_maximum() -> None:
+    lateness = Lateness()
+    lateness.observe(2.5, 10)
+    assert lateness.quantile_ms(0.99) <= 2.5
+    assert lateness.quantile_ms(0.99) > 2.0
