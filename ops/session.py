@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 import msgspec
 
-from bus.client import connect
+from bus.client import NatsConnection, connect
 from bus.errors import BusError, BusUnavailable
 from bus.interface import Connection
 from config.load import load
@@ -52,7 +52,7 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 @asynccontextmanager
-async def bus(nats_url: str) -> AsyncIterator[Connection]:
+async def bus(nats_url: str) -> AsyncIterator[NatsConnection]:
     """A connection for the time of one command."""
     section = load().nats
     if nats_url:

@@ -122,8 +122,9 @@ class Supervisor:
             StartError: a process can't be started again.
         """
         assert self._failed is not None, "start() comes first"
-        waiter = asyncio.ensure_future(until.wait())
-        await asyncio.wait({waiter, self._failed}, return_when=asyncio.FIRST_COMPLETED)
+        waiter = asyncio.create_task(until.wait())
+        watched: set[asyncio.Future[object]] = {waiter, self._failed}  # type: ignore[arg-type]
+        await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()
         if self._failed.done():
             raise StartError(self._failed.result())
@@ -200,7 +201,7 @@ class Supervisor:
 
     async def _keep_running(self, child: ChildProcess) -> None:
         deaths_in_a_row = 0
-        while not self._stopping:
+        while True:
             code = await child.wait()
             if self._stopping:
                 return
