@@ -165,6 +165,7 @@ class LlmCall:
             if self._claim.takeover:
                 await self._read_context()
             self._ready = True
+            self._context.touch()
             while self.conversation.ended is None and not self._released:
                 self._wake.clear()
                 turn = self.conversation.pending_turn()
