@@ -16,6 +16,7 @@ from bus.acks import read_answer
 from bus.clock import uuid7_hex
 from bus.errors import BusError, BusTimeout, BusUnavailable, NoResponders, StoreRefused, StoreUnavailable
 from bus.fencing import own_retry
+from bus.handlers import plain
 from bus.interface import Bucket, Handler, Headers, Message, StoreAck, StoredMessage, Subscription, WorkQueue
 from bus.jetstream import JetStream
 from bus.link import Link
@@ -149,6 +150,7 @@ class NatsConnection:
         """Subscribe through reconnects; an exception in ``handler`` is logged and counted. The number detaches it."""
         if self._link.closed:
             raise BusUnavailable(f"the connection {self.name!r} is closed")
+        plain(handler)
         number = await self._wire.attach(subject, lambda message: self._handle(handler, message), queue)
         self._attached.add(number)
         return number

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -69,9 +70,9 @@ class Link:
             self.wire.connect(
                 servers=_urls(self._settings),
                 name=self.name,
-                error_cb=self._on_error,
-                disconnected_cb=self._on_lost,
-                reconnected_cb=self._on_back,
+                error_cb=self._guard(self._on_error),
+                disconnected_cb=self._guard(self._on_lost),
+                reconnected_cb=self._guard(self._on_back),
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=self._settings.reconnect_wait_ms / 1000,
                 connect_timeout=CONNECT_TIMEOUT_S,
@@ -177,7 +178,19 @@ class Link:
                 log.error("bus_stuck", message=f"a task of the connection to NATS at {self.url} died; connecting anew")
                 self.wire.revive()
 
-    async def _on_error(self, error: Exception) -> None:
+    def _guard(self, callback: Callable[..., None]) -> Callable[..., Awaitable[None]]:
+        """A callback for nats-py. One that raised would end its read loop or its reconnecting, without a word."""
+
+        async def guarded(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:
+                self.listener_errors += 1
+                sys.stderr.write(f"callbus: {callback.__name__} failed: {error!r}\n")
+
+        return guarded
+
+    def _on_error(self, error: Exception) -> None:
         self._failures += 1
         now = time.monotonic()
         if self.closed or isinstance(error, CONNECTION_LOST) or now - self._said_at < SAY_AGAIN_S:
@@ -191,7 +204,7 @@ class Link:
             text = f"NATS at {self.url} does not answer for {away_s:.0f} s ({reason}); trying again until it does"
             log.warning("bus_unreachable", message=text)
 
-    async def _on_lost(self) -> None:
+    def _on_lost(self) -> None:
         if self.closed:
             return
         self._lost_at = time.monotonic()
@@ -200,7 +213,7 @@ class Link:
         self._fail(f"the connection to NATS at {self.url} was lost while waiting")
         self._tell(self._lost)
 
-    async def _on_back(self) -> None:
+    def _on_back(self) -> None:
         self.wire.harden_socket()
         away_ms = (time.monotonic() - self._lost_at) * 1000
         log.info("bus_reconnected", message=f"connected to NATS at {self.url} again after {away_ms:.0f} ms")

@@ -17,6 +17,7 @@ from typing import TypeVar
 from bus.clock import Clock, SystemClock, Timer
 from bus.errors import BusError, BusTimeout, BusUnavailable, NoResponders, NotProvisioned, StoreUnavailable
 from bus.fencing import own_retry
+from bus.handlers import plain
 from bus.interface import (
     Bucket,
     Handler,
@@ -191,7 +192,7 @@ class MemoryConnection:
         self.server = server
         self.number = next(server.numbers)
         self.handler_errors = 0
-        self.published_while_disconnected = 0
+        self.dropped_publishes = 0
         self._name = name
         self._connected = server.running
         self._closed = False
@@ -237,7 +238,7 @@ class MemoryConnection:
 
     def publish(self, subject: str, data: bytes, headers: Headers | None = None, reply: str = "") -> None:
         if not self._connected:
-            self.published_while_disconnected += 1
+            self.dropped_publishes += 1
             return
         self.server.publish(Message(subject, bytes(data), dict(headers or {}), reply))
 
@@ -269,7 +270,9 @@ class MemoryConnection:
     async def subscribe(
         self, subject: str, handler: Handler, *, queue: str = "", pending_limit: int = 65_536
     ) -> Subscription:
-        subscription = MemorySubscription(self, subject, handler, queue, pending_limit)
+        if self._closed:
+            raise BusUnavailable(f"the connection {self._name!r} is closed")
+        subscription = MemorySubscription(self, subject, plain(handler), queue, pending_limit)
         self.server.subscribe(subscription)
         return subscription
 
