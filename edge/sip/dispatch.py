@@ -100,7 +100,8 @@ class Dispatcher:
             return 416, "Request-URI with a scheme other than sip", ()
         if self._core.layer.is_merged(request):
             return 482, "the same request came by another way", ()
-        unsupported = [tag for tag in request.headers.tokens("require") if tag not in SUPPORTED]
+        required = request.headers.elements("require")
+        unsupported = [tag for tag in required if tag and tag.lower() not in SUPPORTED]
         if unsupported:
             return 420, "Require names an extension that is not supported", (("Unsupported", ", ".join(unsupported)),)
         return None
