@@ -1,0 +1,1 @@
+"""One file per engine; an engine's package is imported there and nowhere else."""

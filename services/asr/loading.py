@@ -1,0 +1,73 @@
+"""Finding an engine or a detector by its name in the settings."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from config.load import ConfigError
+from config.settings import AsrSection
+
+
+class MissingPackageError(ConfigError):
+    """An engine's package is not installed; the text names the extra that installs it."""
+
+    def __init__(self, name: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{name!r} needs the package {package}, which is not installed: pip install 'callbus[{extra}]'"
+        )
+
+
+class EngineChoiceError(ConfigError):
+    """The name in the settings can't be used; the text says which can."""
+
+
+def load(room: str, name: str, settings: AsrSection, setting: str) -> Any:
+    """What ``<room>.<name>.create(settings)`` makes, or ``Class(settings)`` where ``name`` is ``module:Class``.
+
+    Args:
+        room: package that holds one file per engine.
+        name: value of the setting.
+        setting: its name, for error texts: ``[asr] engine``.
+
+    Raises:
+        EngineChoiceError: there is no such file, module or class.
+        MissingPackageError: it needs a package that is not installed.
+    """
+    if ":" in name:
+        return _load_class(name, settings, setting)
+    known = [module.name for module in pkgutil.iter_modules(importlib.import_module(room).__path__)]
+    if name not in known:
+        raise EngineChoiceError(
+            f"{setting} = {name!r}: there is no such one; there are {', '.join(sorted(known))}, "
+            "or module:Class of your own"
+        )
+    return importlib.import_module(f"{room}.{name}").create(settings)
+
+
+def installed(name: str, extras: Mapping[str, str]) -> dict[str, Any]:
+    """Import the packages that an engine needs: ``{package: module}``. ``extras``: package -> extra that installs it.
+
+    Raises:
+        MissingPackageError: one of them is not installed.
+    """
+    modules: dict[str, Any] = {}
+    for package, extra in extras.items():
+        try:
+            modules[package] = importlib.import_module(package)
+        except ImportError as error:
+            raise MissingPackageError(name, package, extra) from error
+    return modules
+
+
+def _load_class(name: str, settings: AsrSection, setting: str) -> Any:
+    module_name, _, class_name = name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, ValueError) as error:
+        raise EngineChoiceError(f"{setting} = {name!r}: module {module_name!r} can't be imported: {error}") from error
+    except AttributeError as error:
+        raise EngineChoiceError(f"{setting} = {name!r}: module {module_name!r} has no {class_name!r}") from error
+    return factory(settings)

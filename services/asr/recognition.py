@@ -1,0 +1,205 @@
+"""One run of an engine over one stretch of speech: audio goes in as it comes, partials and one final come out.
+
+A blocking engine works on the pool, one job at a time, in slices short enough for other calls (and, where the engine
+keeps Python's lock, the event loop) to get their turn. Whatever the engine does, exactly one outcome comes: its
+transcript, its error, or the end of its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from bus.clock import Clock, Timer
+from bus.logs import get_logger
+from schemas.asr import Word
+from schemas.llm import ListenFor
+from services.asr.engine import Engine, Run, Transcript
+from services.asr.hearing import BYTES_PER_TICK, TICKS_PER_MS, Piece
+from services.asr.pool import EnginePool
+from services.audio.resample import Resampler
+
+log = get_logger(__name__)
+
+SAMPLE_RATE_HZ = 8000
+SLICE_BYTES = 1600
+"""100 ms of audio: about 3 ms of work for PocketSphinx with a grammar."""
+
+
+class Outcome(NamedTuple):
+    """How a run ended. ``error``: empty, ``engine_failed`` or ``engine_timeout``; then ``text`` is the last partial."""
+
+    text: str
+    confidence: float
+    words: tuple[Word, ...]
+    error: str = ""
+    detail: str = ""
+
+
+class Recognition:
+    """Drives one run. ``on_partial`` and ``on_outcome`` are called on the event loop, never after :meth:`cancel`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        listen_for: ListenFor,
+        *,
+        pool: EnginePool,
+        clock: Clock,
+        deadline_ms: int,
+        on_partial: Callable[[str], None],
+        on_outcome: Callable[[Outcome], None],
+    ) -> None:
+        self.through_sequence = -1
+        self._engine = engine
+        self._listen_for = listen_for
+        self._pool = pool
+        self._clock = clock
+        self._deadline_ms = deadline_ms
+        self._on_partial = on_partial
+        self._on_outcome = on_outcome
+        self._resampler = _resampler_for(engine.capabilities.sample_rates_hz)
+        self._run: Run | None = None
+        self._waiting = bytearray()
+        self._segments: list[tuple[float, float]] = []
+        self._bytes = 0
+        self._busy = self._finishing = self._over = False
+        self._partial = ""
+        self._timer: Timer | None = None
+        self._held: Outcome | None = None
+
+    @property
+    def busy(self) -> bool:
+        """The engine has audio or an end to work on."""
+        return not self._over and (self._busy or bool(self._waiting) or self._finishing)
+
+    def feed(self, piece: Piece) -> None:
+        """The next audio. Nothing may be fed after :meth:`finish`."""
+        self.through_sequence = piece.sequence
+        if self._over:
+            return
+        self._note_time(piece)
+        self._waiting += piece.pcm
+        self._advance()
+
+    def finish(self) -> None:
+        """No more audio: the outcome is wanted within the deadline."""
+        self._finishing = True
+        if self._held is not None:
+            self._on_outcome(self._held)
+        elif not self._over:
+            self._timer = self._clock.call_later(self._deadline_ms, self._time_out)
+            self._advance()
+
+    def cancel(self) -> None:
+        """Nothing is wanted any more."""
+        if not self._over:
+            self._close()
+            self._drop_run()
+
+    def _advance(self) -> None:
+        """Give the engine its next piece of work, if it is free and there is some."""
+        while not self._busy and not self._over and (self._waiting or self._finishing):
+            chunk = bytes(self._waiting[:SLICE_BYTES])
+            del self._waiting[:SLICE_BYTES]
+            last = self._finishing and not self._waiting
+            self._busy = True
+            if self._engine.capabilities.blocking:
+                self._pool.submit(lambda: self._work(chunk, last), self._worked)  # noqa: B023
+                return
+            try:
+                self._worked(self._work(chunk, last), None)
+            except Exception as error:
+                self._worked(None, error)
+
+    def _work(self, chunk: bytes, last: bool) -> str | Transcript | None:
+        """On a thread of the pool where the engine blocks."""
+        if self._run is None:
+            self._run = self._engine.open(self._listen_for)
+        partial = None
+        if self._resampler is not None:
+            chunk = self._resampler.feed(chunk) + (self._resampler.finish() if last else b"")
+        if chunk:
+            partial = self._run.accept(chunk)
+        return self._run.finish() if last else partial
+
+    def _worked(self, result: str | Transcript | None, error: Exception | None) -> None:
+        self._busy = False
+        if self._over:
+            # Cancelled or out of time while the engine was at work: only now may the run be touched again.
+            if not isinstance(result, Transcript):
+                self._drop_run()
+            return
+        if error is not None:
+            self._fail("engine_failed", error)
+        elif isinstance(result, Transcript):
+            self._close()
+            words = tuple(self._in_media_time(word) for word in result.words)
+            self._on_outcome(Outcome(result.text, result.confidence, words))
+        else:
+            if result is not None and result != self._partial:
+                self._partial = result
+                self._on_partial(result)
+            self._advance()
+
+    def _time_out(self) -> None:
+        if not self._over:
+            self._pool.replace_thread()
+            self._fail("engine_timeout", None)
+
+    def _fail(self, code: str, error: Exception | None) -> None:
+        """The outcome is what was known; it is kept until it is wanted where the speech still goes on."""
+        name = self._engine.name
+        if error is not None:
+            detail = f"engine {name} raised {type(error).__name__}"
+            log.error(code, message=f"{detail}: {error}")
+        else:
+            detail = f"engine {name} gave no transcript within {self._deadline_ms} ms"
+            log.error(code, message=detail)
+        self._close()
+        if error is not None:
+            self._drop_run()
+        outcome = Outcome(self._partial, 0.0, (), code, detail)
+        if self._finishing:
+            self._on_outcome(outcome)
+        else:
+            self._held = outcome
+
+    def _close(self) -> None:
+        self._over = True
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _drop_run(self) -> None:
+        if self._busy or self._run is None:
+            return
+        run, self._run = self._run, None
+        try:
+            run.cancel()
+        except Exception as error:
+            log.warning("engine_cancel_failed", message=f"engine {self._engine.name}: {error}")
+
+    def _note_time(self, piece: Piece) -> None:
+        """Remember where in the run's audio a jump of media time lies."""
+        offset_ms = self._bytes / (TICKS_PER_MS * BYTES_PER_TICK)
+        if not self._segments or abs(piece.media_ms - self._media_ms(offset_ms)) > 1:
+            self._segments.append((offset_ms, piece.media_ms))
+        self._bytes += len(piece.pcm)
+
+    def _media_ms(self, offset_ms: float) -> float:
+        start_offset, start_media = next(
+            (segment for segment in reversed(self._segments) if segment[0] <= offset_ms), self._segments[0]
+        )
+        return start_media + offset_ms - start_offset
+
+    def _in_media_time(self, word: Word) -> Word:
+        start, end = (max(0, round(self._media_ms(at))) for at in (word.start_ms, word.end_ms))
+        return Word(text=word.text, start_ms=start, end_ms=max(start, end), confidence=word.confidence)
+
+
+def _resampler_for(rates_hz: tuple[int, ...]) -> Resampler | None:
+    if SAMPLE_RATE_HZ in rates_hz or not rates_hz:
+        return None
+    return Resampler(SAMPLE_RATE_HZ, rates_hz[0])

@@ -1,0 +1,1 @@
+"""Voice activity detectors: how likely a short window of audio is speech."""

@@ -1,0 +1,101 @@
+"""Silero VAD, run directly with onnxruntime from the model file that the pipecat wheel carries.
+
+The model (MIT licence) hears 8,000 Hz in windows of 256 samples, each together with the last 32 samples of the window
+before, and carries a recurrent state. pipecat itself is not imported: that would cost half a second and 70 MB.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from config.settings import AsrSection
+from services.asr.loading import MissingPackageError, installed
+
+SAMPLE_RATE_HZ = 8000
+WINDOW_SAMPLES = 256
+CONTEXT_SAMPLES = 32
+STATE_SHAPE = (2, 1, 128)
+EXTRA = "silero"
+MODEL_IN_PIPECAT = Path("audio", "vad", "data", "silero_vad.onnx")
+
+RESET_AFTER_WINDOWS = 62
+"""Two seconds. Long silence, noise or music shift the state so that the speech after them scores too low; pipecat found
+that clearing it that often mends this."""
+RESET_LOW_WINDOWS = 5
+RESET_LOW_PROBABILITY = 0.1
+"""A reset waits for this many windows in a row under this probability: never inside a word or before its onset."""
+
+
+class SileroDetector:
+    """One call's state of the model. A window takes about 0.1 ms."""
+
+    def __init__(self, numpy: Any, session: Any) -> None:
+        self._numpy = numpy
+        self._session = session
+        self._state: Any = None
+        self._rate = numpy.array(SAMPLE_RATE_HZ, dtype="int64")
+        self.reset()
+
+    @property
+    def window_samples(self) -> int:
+        return WINDOW_SAMPLES
+
+    def probability(self, pcm: bytes) -> float:
+        samples = self._input
+        samples[0, :CONTEXT_SAMPLES] = samples[0, -CONTEXT_SAMPLES:]
+        samples[0, CONTEXT_SAMPLES:] = self._numpy.frombuffer(pcm, dtype="<i2")
+        samples[0, CONTEXT_SAMPLES:] *= 1 / 32768
+        output, self._state = self._session.run(None, {"input": samples, "state": self._state, "sr": self._rate})
+        probability = float(output[0][0])
+        self._maybe_clear(probability)
+        return probability
+
+    def reset(self) -> None:
+        self._input = self._numpy.zeros((1, CONTEXT_SAMPLES + WINDOW_SAMPLES), dtype="float32")
+        self._state = self._numpy.zeros(STATE_SHAPE, dtype="float32")
+        self._windows = 0
+        self._low = 0
+
+    def _maybe_clear(self, probability: float) -> None:
+        self._windows += 1
+        self._low = self._low + 1 if probability < RESET_LOW_PROBABILITY else 0
+        if self._windows >= RESET_AFTER_WINDOWS and self._low >= RESET_LOW_WINDOWS:
+            self.reset()
+
+
+class SileroModel:
+    """The loaded model. Its session may be used by many detectors at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ``MissingPackageError`` where onnxruntime or numpy is not installed."""
+        modules = installed("silero", {"numpy": EXTRA, "onnxruntime": EXTRA})
+        self._numpy, runtime = modules["numpy"], modules["onnxruntime"]
+        options = runtime.SessionOptions()
+        options.inter_op_num_threads = 1
+        options.intra_op_num_threads = 1
+        self._session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"], sess_options=options)
+        self.open().probability(bytes(2 * WINDOW_SAMPLES))
+
+    def open(self) -> SileroDetector:
+        return SileroDetector(self._numpy, self._session)
+
+
+def model_path() -> Path:
+    """The model file inside the installed pipecat wheel.
+
+    Raises:
+        MissingPackageError: pipecat is not installed, or this version of it has the file elsewhere.
+    """
+    found = importlib.util.find_spec("pipecat")
+    for folder in (found.submodule_search_locations or []) if found else []:
+        path = Path(folder) / MODEL_IN_PIPECAT
+        if path.is_file():
+            return path
+    raise MissingPackageError("silero", "pipecat-ai with its file " + MODEL_IN_PIPECAT.as_posix(), EXTRA)
+
+
+def create(settings: AsrSection) -> SileroModel:
+    """The model for ``[asr] vad = silero``, loaded and warm."""
+    return SileroModel(model_path())

@@ -1,0 +1,95 @@
+"""The process of the asr stage: one engine, one detector's model, many calls."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from bus.clock import Clock, SystemClock
+from bus.interface import Connection
+from bus.ownership import Claim, StageOwner
+from bus.service import ServiceContext
+from config.load import ConfigError
+from config.settings import Settings
+from schemas.session import Stage
+from services.asr.call import AsrCall, Tools
+from services.asr.engine import Engine, load_engine
+from services.asr.pool import EnginePool
+from services.asr.vad.detector import VoiceModel, load_detector
+
+EXIT_CONFIGURATION = 2
+
+
+class AsrWorker:
+    """Claims calls and hears them."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        worker: str,
+        settings: Settings,
+        engine: Engine,
+        detectors: VoiceModel,
+        clock: Clock | None = None,
+    ) -> None:
+        """``engine`` is warm."""
+        self.owner = StageOwner(
+            connection,
+            Stage.ASR,
+            worker,
+            slots=settings.asr.slots,
+            settings=settings.ownership,
+            accept=self._accept,
+            engine=engine.name,
+        )
+        self._tools = Tools(
+            connection=connection,
+            settings=settings,
+            worker=worker,
+            engine=engine,
+            detectors=detectors,
+            pool=EnginePool(),
+            clock=clock or SystemClock(),
+            figures=self.owner.figures,
+            on_over=self.owner.finished,
+        )
+
+    async def start(self) -> None:
+        """Take calls from now on. Raises ``NotProvisioned``."""
+        await self.owner.start()
+
+    async def drain(self, timeout_ms: int) -> None:
+        """Take no more calls and hand over those owned."""
+        await self.owner.drain(timeout_ms)
+        self._tools.pool.close()
+
+    async def _accept(self, claim: Claim) -> AsrCall:
+        call = AsrCall(self._tools, claim)
+        await call.start()
+        return call
+
+
+async def load_models(settings: Settings) -> tuple[Engine, VoiceModel]:
+    """The engine and the detector of the settings, loaded and warm.
+
+    Raises:
+        ConfigError: one of them can't be used, or a package is missing.
+    """
+    engine = load_engine(settings.asr.engine, settings.asr)
+    detectors = load_detector(settings.asr.vad, settings.asr)
+    await asyncio.to_thread(engine.warm)
+    return engine, detectors
+
+
+async def main(context: ServiceContext) -> None:
+    """Run until the process is told to stop."""
+    try:
+        engine, detectors = await load_models(context.settings)
+    except ConfigError as error:
+        print(f"services.asr: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIGURATION) from None
+    worker = AsrWorker(context.connection, context.worker, context.settings, engine, detectors)
+    await worker.start()
+    await context.ready()
+    await context.stopping.wait()
+    await worker.drain(context.settings.ownership.drain_ms)
