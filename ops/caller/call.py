@@ -43,6 +43,13 @@ LINGER_S = 0.6
 REINVITE_ATTEMPTS = 3
 REINVITE_LIMIT_S = 35.0
 
+FAULTS = {
+    "timeout": "no response to the INVITE: does anything listen there?",
+    "transport": "no connection to the target could be made",
+    "unanswered": "it rang for too long",
+    "dialog_lost": "the other side no longer knew the call",
+}
+
 Progress = Callable[[str], None]
 
 
@@ -176,7 +183,8 @@ class OutgoingCall:
         if self._answer.done():
             return self._answer.result()
         if not self._over.is_set():
-            self._finish(Outcome.UNANSWERED, f"no answer within {self._options.answer_limit_s:g} s", "caller")
+            silent = "" if self.report.responses else ", and no response at all: does anything listen there?"
+            self._finish(Outcome.UNANSWERED, f"no answer within {self._options.answer_limit_s:g} s{silent}", "caller")
         return None
 
     # -- the conversation ------------------------------------------------------------------------------------------
@@ -286,7 +294,7 @@ class OutgoingCall:
             case CallCancelled():
                 self._finish(Outcome.UNANSWERED, "cancelled", "caller")
             case CallFailed():
-                self._finish(Outcome.FAILED, event.why, "")
+                self._finish(Outcome.FAILED, FAULTS.get(event.why, event.why), "")
             case _:
                 self._finish(Outcome.FAILED, type(event).__name__, "")
         self._handle = None

@@ -59,8 +59,8 @@ class ScriptRun:
             self._progress(_told(step))
             done = _Done(kind_of(step), self._media.ticks)
             self._done.append(done)
-            # A step that is cut off by the end of the call is reported as such.
-            done.ok, done.note = False, "the call ended before this step did"
+            # What stands if the end of the call cuts the step off; whoever only waited has missed nothing.
+            done.ok, done.note = not _acts(step), "the call ended before this step did"
             done.ok, done.note = await self._carry_out(step, number, done)
             done.end = self._media.ticks
 
@@ -147,6 +147,10 @@ def _measured(done: _Done, said: Track, heard: Track, following: int | None) -> 
         first_audio_ms=_ms(first),
         answer_latency_ms=None if first is None or last is None else (first - last) // _TICKS_PER_MS,
     )
+
+
+def _acts(step: Step) -> bool:
+    return not isinstance(step, Pause | WaitForSilence)
 
 
 def _ms(ticks: int | None) -> int | None:
