@@ -24,10 +24,17 @@ from ops.caller import (
     WaitForSilence,
     place_call,
 )
+from ops.caller import call as call_module
 from services.audio import level
 from tests.ops.caller.callee import Callee, tone, tone_file
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _short_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing gets lost on loopback: no time for a second BYE."""
+    monkeypatch.setattr(call_module, "LINGER_S", 0.05)
 
 
 async def test_a_conversation_is_heard_recorded_and_measured(tmp_path: Path):
