@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -46,7 +47,12 @@ SERVICE = "llm"
 TEXT_LIMIT = 1000
 """Longest text of a Say or Inject command, characters."""
 
-CONTEXT_READ_MS = 500
+CONTEXT_READ_MS = 200
+"""A successor answers without injected lines rather than later."""
+
+DRAIN_MS = 500
+"""Deadline of the last writes of a call that is handed over."""
+
 STORE_MS = 5000
 """Deadline of the last writes of a call that is over."""
 
@@ -98,7 +104,7 @@ class LlmCall:
         self._farewell = Farewell(place.connection, self.conversation, place.clock, self._not_transferred)
         self._claimed_us = place.clock.now_us()
         self._sayings: deque[tuple[str, ...]] = deque()
-        self._received_us: dict[int, int] = {}
+        self._received: dict[int, tuple[int, contextvars.Context]] = {}
         self._wake = asyncio.Event()
         self._answering: tuple[int, asyncio.Task[None]] | None = None
         self._tools: set[asyncio.Task[ToolResult]] = set()
@@ -130,14 +136,14 @@ class LlmCall:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         if why == "draining":
-            await self._context.flush(CONTEXT_READ_MS)
-        await self._close(CONTEXT_READ_MS if why == "draining" else 0)
+            await self._context.flush(DRAIN_MS)
+        await self._close(DRAIN_MS if why == "draining" else 0)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
     def _take_in(self, event: Event) -> None:
         if isinstance(event, TurnEnded):
-            self._received_us.setdefault(event.turn, self._place.clock.now_us())
+            self._received.setdefault(event.turn, (self._place.clock.now_us(), contextvars.copy_context()))
         self.conversation.apply(event)
         if isinstance(event, TurnInterrupted | PlayoutFlushed):
             self._stop_answer(event.utterance_id)
@@ -184,8 +190,10 @@ class LlmCall:
             raise
 
     async def _answer(self, turn: int) -> None:
-        """Answer a turn; an interruption ends it early."""
+        """Answer a turn; an interruption ends it early. It runs in the context of the event that ended the turn, so
+        that its trace goes on."""
         place = self._place
+        received_us, context = self._received.pop(turn, (place.clock.now_us(), contextvars.copy_context()))
         answering = Answering(
             turn,
             self.conversation,
@@ -194,10 +202,10 @@ class LlmCall:
             place.toolbox,
             place.clock,
             deadline_ms=place.deadline_ms,
-            received_us=self._received_us.get(turn, place.clock.now_us()),
+            received_us=received_us,
             tasks=self._tools,
         )
-        task = asyncio.get_running_loop().create_task(answering.run(), name="llm-answer")
+        task = asyncio.get_running_loop().create_task(answering.run(), name="llm-answer", context=context)
         self._answering = (answering.utterance_id, task)
         try:
             await asyncio.wait({task})

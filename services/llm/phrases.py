@@ -163,8 +163,7 @@ class _Parser:
         if name not in self._rules:
             known = ", ".join(f"<{rule}>" for rule in ("digit", *self._rules))
             raise PhraseError(f"phrase {self._phrase!r} names <{name}>, which is no rule; there are: {known}")
-        node = _Parser(self._rules[name], self._rules, (*self._inside, name)).whole()
-        return Choice((node,)) if isinstance(node, Sequence) else node
+        return _Parser(self._rules[name], self._rules, (*self._inside, name)).whole()
 
     def _peek(self) -> str:
         return self._tokens[self._at] if self._at < len(self._tokens) else ""

@@ -16,6 +16,7 @@ import msgspec
 
 from bus.clock import Clock, SystemClock
 from config.settings import LlmSection
+from schemas.failure import FAILURES
 from services.llm.deadline import Deadline
 
 DEFAULT_DEADLINE_MS = 5000
@@ -105,7 +106,8 @@ class Toolbox:
             async with Deadline(self._clock, self._deadline_ms):
                 return ToolOutcome(await work)
         except ToolError as error:
-            return ToolOutcome({}, error.code, f"tool {name!r}: {error}")
+            code = error.code if error.code in FAILURES else "tool_failed"
+            return ToolOutcome({}, code, f"tool {name!r}: {error}")
         except TimeoutError:
             return ToolOutcome({}, "tool_failed", f"tool {name!r} gave no answer within {self._deadline_ms} ms")
         except Exception as error:

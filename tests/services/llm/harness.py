@@ -70,8 +70,8 @@ class World:
     ``plays``: the twins synthesise and play every utterance to its end by themselves.
     """
 
-    def __init__(self, *, plays: bool = True) -> None:
-        self.clock = LoopClock()
+    def __init__(self, *, plays: bool = True, clock: SystemClock | None = None) -> None:
+        self.clock = clock or LoopClock()
         self.server = MemoryServer(clock=self.clock)
         self.connection = self.server.connect("twins")
         self.recorder = Recorder(self.connection, service="edge")

@@ -80,9 +80,8 @@ class TestPhrases:
 
 class TestWords:
     def test_short_forms(self) -> None:
-        assert words_of("Where's my card? I'd like it; I can\u2019t wait, don't you") == tuple(
-            ["where", "is", "my", "card", "i", "would", "like", "it", "i", "can", "not", "wait", "do", "not", "you"]
-        )
+        said = words_of("Where's my card? I'd like it; I can\u2019t wait, don't you")
+        assert " ".join(said) == "where is my card i would like it i can not wait do not you"
 
     def test_ignored_words(self) -> None:
         assert AGENT.matcher.clean("uh hello where is it please") == ("where", "is", "it")

@@ -18,7 +18,7 @@ from services.llm.call import LlmCall
 from services.llm.engine import load_engine
 from services.llm.tools import ToolContext, ToolSpec
 from tests.fakes.virtual import run_virtual
-from tests.services.llm.engines import FakeEngine, SlowEngine, ToolEngine
+from tests.services.llm.engines import BrokenBucket, FakeEngine, SlowEngine, ToolEngine
 from tests.services.llm.harness import CALL_ID, World, hangups, settings_with
 
 pytestmark = pytest.mark.unit
@@ -349,6 +349,17 @@ def test_a_zombie_says_no_more_once_it_meets_its_successors_word() -> None:
     run_virtual(scenario())
 
 
+def test_a_successors_context_is_not_written_over() -> None:
+    async def scenario() -> None:
+        world, first = await begun()
+        await world.answer()
+        before = await world.context()
+        newer = msgspec.structs.replace(before, last_turn=9)
+        assert first._context_after(newer) == newer
+
+    run_virtual(scenario())
+
+
 def test_draining_hands_over_what_is_known() -> None:
     async def scenario() -> None:
         world, first = await begun()
@@ -371,7 +382,8 @@ def test_a_successor_without_the_store_goes_on_from_the_events() -> None:
         await world.kill(first)
         engine = load_engine("scripted", settings_with().llm)
         second = await world.work(engine, epoch=2)
-        second.conversation.injected.clear()
+        second._place = second._place._replace(contexts=BrokenBucket())  # type: ignore[arg-type]
+        await world.rest()
         assert second._claim.takeover
         assert (await world.say(2, digits="4271"))[1] == "Your credit card was shipped on Monday."
 
