@@ -115,6 +115,10 @@ class SourceLatch:
         self.waiting.clear()
         self._stranger = None
 
+    def is_closed_to(self, source: Address, now: float) -> bool:
+        """Whether nothing from there can be accepted at ``now``, so that its bytes need not be looked at."""
+        return (self._locked or now > self._open_until) and not self.knows(source)
+
     def take_waiting(self) -> list[tuple[bytes, float]]:
         """The packets kept of the source that was latched, in order."""
         taken, self.waiting = self.waiting, []

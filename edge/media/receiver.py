@@ -224,6 +224,8 @@ class MediaReceiver:
         """Let in what is the caller's; gives the reason where it is not."""
         if not self._answered:
             return Rejection.EARLY
+        if self._latch.is_closed_to(source, now) and not self._latch.is_peer_host(source):
+            return Rejection.STRANGER  # cheaply: a flood from elsewhere must not cost what the caller's packets cost
         if len(datagram) > MAX_DATAGRAM_BYTES:
             return Rejection.OVERSIZE
         kind = classify(datagram)

@@ -179,7 +179,7 @@ class TestSending:
         """Per turn: (timestamp offset, payload as hex, duration, marker)."""
         sender = DtmfSender()
         sender.press(keys, **durations)
-        sent = []
+        sent: list[tuple[int, str, int, bool] | None] = []
         for turn in range(turns):
             packet = sender.next_packet(timestamp_add(0xFFFFFF00, turn * 160))
             if packet is None:

@@ -348,7 +348,7 @@ class TestFrameSizes:
         said = frames(1, 0, 0, 6, size)
         playout.offer(1, 0, 0, said, segment_end=True)
         playout.offer(1, 1, 0, [], end=True)
-        sent = []
+        sent: list[bytes] = []
         while (payload := playout.next_frame(len(sent) * packet)) is not None:
             sent.append(payload)
         assert {len(payload) for payload in sent} == {packet}

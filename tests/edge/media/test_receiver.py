@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ PACKETS = Path(__file__).parents[2] / "data" / "packets"
 LOST = False
 
 
-def numbers(events: list[object]) -> list[int]:
+def numbers(events: Sequence[object]) -> list[int]:
     return [number_of(event) for event in events if isinstance(event, ReceivedFrame)]
 
 
@@ -328,6 +329,11 @@ class TestNotAudio:
         assert receiver.receive(stream.packet(4, payload_type=18), STRANGER, 0.1) == []
         assert receiver.counts.rejected[Rejection.STRANGER] == 1
 
+    def test_a_wrong_payload_type_from_elsewhere_is_a_strangers(self) -> None:
+        receiver = answered(types=[0])
+        assert receiver.receive(Stream().packet(0, payload_type=18), STRANGER, 0.1) == []
+        assert receiver.counts.rejected[Rejection.STRANGER] == 1
+
     def test_comfort_noise_is_ignored_and_is_no_gap(self) -> None:
         receiver, stream = answered(), Stream()
         assert receiver.receive(stream.packet(0, payload_type=13, payload=b"?"), CALLER, 0.02) == []
@@ -336,6 +342,16 @@ class TestNotAudio:
         (frame,) = frames(receiver.receive(stream.packet(4, skip_ticks=800, marker=True), CALLER, 0.2))
         assert (frame.lost_before, frame.resync) == (0, False)
         assert receiver.counts.comfort_noise == 2
+
+    def test_comfort_noise_twice_and_far_off_moves_nothing(self) -> None:
+        receiver, stream = answered(), Stream()
+        play(receiver, stream, [True, True])
+        noise = stream.packet(2, payload_type=13, payload=b"?")
+        receiver.receive(noise, CALLER, 0.06)
+        receiver.receive(noise, CALLER, 0.06)
+        receiver.receive(stream.packet(20_000, payload_type=13, payload=b"?"), CALLER, 0.07)
+        assert numbers(receiver.receive(stream.packet(3), CALLER, 0.08)) == [3]
+        assert receiver.counts.duplicate == 1
 
     def test_an_empty_packet_keeps_the_path_open_and_nothing_else(self) -> None:
         receiver, stream = answered(), Stream()
@@ -397,6 +413,13 @@ class TestSource:
             assert receiver.receive(stream.packet(3 + number), STRANGER, 0.1) == []
         assert receiver.counts.rejected[Rejection.STRANGER] == 10
         assert numbers(receiver.receive(stream.packet(3), CALLER, 0.1)) == [3]
+
+    def test_a_stranger_after_the_first_seconds_is_refused(self) -> None:
+        receiver, stream = answered(), Stream()
+        for number in range(5):
+            assert receiver.receive(stream.packet(number), STRANGER, 5.1) == []
+        assert receiver.counts.rejected[Rejection.STRANGER] == 5
+        assert numbers(receiver.receive(stream.packet(0), CALLER, 6.0)) == [0]
 
     def test_a_stranger_who_only_waited_is_counted_when_the_caller_speaks(self) -> None:
         receiver, stream = answered(), Stream()
