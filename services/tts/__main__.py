@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from bus.service import run_service
+from bus.service import EXIT_CONFIG, run_service
 from config.load import ConfigError, load
 from config.settings import Settings
 from services.tts.engine import load_engine
-from services.tts.worker import EXIT_CONFIGURATION, main
+from services.tts.worker import main
 
 
 async def list_voices(settings: Settings) -> tuple[str, ...]:
@@ -24,16 +24,16 @@ async def list_voices(settings: Settings) -> tuple[str, ...]:
 def run(arguments: list[str]) -> None:
     """What the command line asks for; ends with ``SystemExit``."""
     if not arguments:
-        run_service("services.tts", main)
+        run_service("tts", main)
         return
     if arguments != ["--voices"]:
         print("usage: python -m services.tts [--voices]", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIGURATION)
+        raise SystemExit(EXIT_CONFIG)
     try:
         voices = asyncio.run(list_voices(load()))
     except ConfigError as error:
-        print(f"services.tts: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIGURATION) from None
+        print(f"tts: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from None
     print("\n".join(voices) if voices else "the engine does not list its voices")
 
 

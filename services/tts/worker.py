@@ -6,7 +6,7 @@ import sys
 
 from bus.interface import Connection
 from bus.ownership import Claim, StageOwner
-from bus.service import ServiceContext
+from bus.service import EXIT_CONFIG, ServiceContext
 from config.load import ConfigError
 from config.settings import Settings
 from schemas.audio import Codec
@@ -14,8 +14,6 @@ from schemas.session import Stage
 from services.tts.call import SpeechCall
 from services.tts.engine import Engine, load_engine
 from services.tts.framing import SentenceFramer
-
-EXIT_CONFIGURATION = 2
 
 
 class TtsWorker:
@@ -79,8 +77,8 @@ async def main(context: ServiceContext) -> None:
     try:
         engine = await warm_engine(context.settings)
     except ConfigError as error:
-        print(f"services.tts: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIGURATION) from None
+        print(f"tts: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_CONFIG) from None
     worker = TtsWorker(context.connection, context.worker, context.settings, engine)
     await worker.start()
     await context.ready()

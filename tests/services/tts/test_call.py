@@ -19,8 +19,8 @@ from schemas.turn import TurnInterrupted
 from services.tts import call as call_module
 from services.tts.engine import Capabilities, Label, Run, SpeechChunk
 from services.tts.engines.instant import frame_count
+from tests.fakes.virtual import run_virtual
 from tests.services.tts.edge_twin import CALL, EPOCH_US, EdgeTwin, done, ended, sentence, settle, speech_call, wait_for
-from tests.services.tts.virtual import run_virtual
 
 pytestmark = pytest.mark.unit
 

@@ -182,7 +182,7 @@ def test_without_arguments_the_service_runs(monkeypatch):
     started: list[object] = []
     monkeypatch.setattr(command, "run_service", lambda name, entry: started.append((name, entry)))
     command.run([])
-    assert started == [("services.tts", main)]
+    assert started == [("tts", main)]
 
 
 def test_espeak_is_the_default():
