@@ -22,10 +22,10 @@ from services.audio.level import VOICED_THRESHOLD, rms
 from services.audio.resample import Resampler
 
 WINDOW_MS = 20
-PAUSE_MS = 600
-"""Silence that separates two utterances of the agent; between its sentences it pauses for less."""
-MARGIN_MS = 200
-"""Silence kept around an utterance, so that the recogniser hears its first and last sound."""
+PAUSE_MS = 250
+"""Silence that separates two sentences; at a comma a voice pauses for less."""
+MARGIN_MS = 120
+"""Silence kept around a sentence, so that the recogniser hears its first and last sound."""
 
 
 class Demonstration(NamedTuple):
@@ -38,7 +38,7 @@ class Demonstration(NamedTuple):
 
 
 class Utterance(NamedTuple):
-    """A stretch of the agent's speech as heard, with its start in the audio."""
+    """One sentence of the agent as heard, with its start in the audio."""
 
     start_ms: int
     text: str
@@ -77,8 +77,7 @@ class Judge:
     def __init__(self, demonstration: Demonstration) -> None:
         self._demonstration = demonstration
         self._engine: Engine = load_engine("pocketsphinx", AsrSection())
-        sentences = " | ".join((*demonstration.heard, *demonstration.instead))
-        self._listen_for = ListenFor(state="judge", phrases=(f"({sentences})+",))
+        self._listen_for = ListenFor(state="judge", phrases=(*demonstration.heard, *demonstration.instead))
 
     def warm(self) -> None:
         """Load the model."""

@@ -1,0 +1,43 @@
+"""The whole system as real processes, for end-to-end tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from config.load import load
+from ops.supervisor import Supervisor, SystemPlan
+
+HOST = "127.0.0.1"
+FREE_PORTS = {
+    "CALLBUS_EDGE__HOST": HOST,
+    "CALLBUS_EDGE__SIP_PORT": "0",
+    "CALLBUS_EDGE__RTP_PORT_MIN": "0",
+}
+INSTANT = {
+    "CALLBUS_ASR__ENGINE": "instant",
+    "CALLBUS_ASR__VAD": "energy",
+    "CALLBUS_LLM__ENGINE": "instant",
+    "CALLBUS_TTS__ENGINE": "instant",
+}
+
+
+@asynccontextmanager
+async def running_system(
+    data: Path, *, workers: Mapping[str, int] | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Supervisor]:
+    """Everything up on free ports; stopped at the end, whatever happened."""
+    plan = SystemPlan(
+        settings=load({}),
+        data=data,
+        workers=workers or {},
+        environment={**FREE_PORTS, **(environment or {})},
+        drain_s=2.0,
+    )
+    supervisor = Supervisor(plan)
+    await supervisor.start()
+    try:
+        yield supervisor
+    finally:
+        await supervisor.stop()

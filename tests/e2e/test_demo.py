@@ -1,0 +1,58 @@
+"""``callbus demo``: reaches its goal, twice at the same time, and leaves nothing but its WAV."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from services.audio.wav import read_wav
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+
+
+def callbus_processes() -> set[int]:
+    """Process ids of services and servers of any callbus on this machine."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                words = (folder / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if {b"edge", b"services.asr", b"services.llm", b"services.tts"} & set(words) or b"nats-server" in words[0]:
+                found.add(int(folder.name))
+    return found
+
+
+def test_two_demos_at_once(tmp_path: Path) -> None:
+    before = callbus_processes()
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    environment.pop("NATS_URL", None)
+    demos = [
+        subprocess.Popen(
+            [sys.executable, "-m", "ops.main", "demo", "--json", "--output", str(tmp_path / name)],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for name in ("one", "two")
+    ]  # fmt: skip
+    for name, demo in zip(("one", "two"), demos, strict=True):
+        out, said = demo.communicate(timeout=180)
+        assert demo.returncode == 0, said.decode()[-3000:]
+        facts = msgspec.json.decode(out)
+        assert facts["reached"] is True
+        assert facts["missing"] == []
+        (wav,) = (tmp_path / name).iterdir()
+        stereo = read_wav(wav)
+        assert stereo.channels == 2
+        assert stereo.duration_ms > 10_000
+        assert any(stereo.channel(0))
+        assert any(stereo.channel(1))
+    assert list(scratch.iterdir()) == [], "a file is left behind"
+    assert callbus_processes() <= before, "a process is left behind"
