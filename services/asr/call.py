@@ -262,6 +262,7 @@ class AsrCall:
             deadline_ms=tools.settings.asr.deadline_ms,
             on_partial=lambda text: self._on_partial(run, text),
             on_outcome=lambda outcome: self._on_outcome(run, outcome),
+            on_idle=self._audio.resume,
         )
         self._runs[run] = _Active(opened, recognition)
         self._run = run
@@ -277,7 +278,6 @@ class AsrCall:
         self._partial_waiting = (self._runs[run].opened, text)
         self._say_partial()
         self._input(v.Partial(run, text), self._now_ms())
-        self._audio.resume()
 
     def _say_partial(self) -> None:
         if self._partial_waiting is None:

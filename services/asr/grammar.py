@@ -241,8 +241,8 @@ def _prune(node: Node, knows: Callable[[str], bool], missing: dict[str, None]) -
             elif not isinstance(part, Optional):
                 return None
         return Sequence(tuple(parts)) if parts else None
-    part = _prune(node.part, knows, missing)
-    return None if part is None else node._replace(part=part)
+    inside = _prune(node.part, knows, missing)
+    return None if inside is None else node._replace(part=inside)
 
 
 def _rules_of(nodes: list[Node], knows: Callable[[str], bool], missing: dict[str, None], words: set[str]) -> list[str]:

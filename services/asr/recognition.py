@@ -37,7 +37,10 @@ class Outcome(NamedTuple):
 
 
 class Recognition:
-    """Drives one run. ``on_partial`` and ``on_outcome`` are called on the event loop, never after :meth:`cancel`."""
+    """Drives one run. The callbacks are called on the event loop, never after :meth:`cancel`.
+
+    ``on_idle``: the engine has nothing to do until more audio comes.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class Recognition:
         deadline_ms: int,
         on_partial: Callable[[str], None],
         on_outcome: Callable[[Outcome], None],
+        on_idle: Callable[[], None],
     ) -> None:
         self.through_sequence = -1
         self._engine = engine
@@ -58,6 +62,7 @@ class Recognition:
         self._deadline_ms = deadline_ms
         self._on_partial = on_partial
         self._on_outcome = on_outcome
+        self._on_idle = on_idle
         self._resampler = _resampler_for(engine.capabilities.sample_rates_hz)
         self._run: Run | None = None
         self._waiting = bytearray()
@@ -141,6 +146,8 @@ class Recognition:
                 self._partial = result
                 self._on_partial(result)
             self._advance()
+            if not self.busy:
+                self._on_idle()
 
     def _time_out(self) -> None:
         if not self._over:
