@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Sequence
 from typing import TypeVar
 
-from edge.sip.configuration import Timers, UserAgentConfiguration
+from edge.sip.configuration import UserAgentConfiguration
 from edge.sip.endpoint import UserAgent
-from edge.sip.events import Address, Event, Outgoing, Transport
+from edge.sip.events import Address, CallHandle, Event, IncomingCall, Outgoing, Transport
 from edge.sip.negotiation import LocalMedia, OfferAnswer
 
 E = TypeVar("E")
@@ -48,10 +48,7 @@ class End:
 class Wire:
     """Carries messages between a caller and a callee; `lost[n]` says whether the n-th message vanishes."""
 
-    def __init__(
-        self, lost: Sequence[bool] = (), transport: Transport = Transport.UDP, timers: Timers | None = None
-    ) -> None:
-        changes = {"timers": timers} if timers else {}
+    def __init__(self, lost: Sequence[bool] = (), transport: Transport = Transport.UDP, **changes: object) -> None:
         self.caller = End("caller", ("192.0.2.1", 5060), **changes)
         self.callee = End("callee", ("192.0.2.2", 5060), **changes)
         self.transport = transport
@@ -95,14 +92,12 @@ class Wire:
         """Log lines that hold `text`."""
         return [line for line in self.log if text in line]
 
-    def call(self) -> tuple[int, int]:
+    def call(self) -> tuple[CallHandle, CallHandle]:
         """A call that is up: (the caller's handle, the callee's)."""
         handle = self.caller.user_agent.invite(
             "sip:agent@192.0.2.2", self.now, sdp=self.caller.session.offer(), transport=self.transport
         )
         self.settle()
-        from edge.sip.events import IncomingCall
-
         incoming = self.callee.last(IncomingCall)
         assert incoming.offer is not None
         self.callee.user_agent.answer(incoming.call, self.callee.session.answer(incoming.offer), self.now)
