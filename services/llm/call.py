@@ -59,6 +59,9 @@ STORE_MS = 5000
 CONTEXT_BYTES = 60_000
 """Largest context that is written; the bucket takes 64 KiB."""
 
+SAYINGS_LIMIT = 20
+"""Texts of Say commands that may wait for their turn to be spoken."""
+
 CANNOT_TRANSFER = "I am sorry, I can not transfer you right now."
 _CONTEXT_ENCODER = msgspec.json.Encoder()
 
@@ -266,6 +269,10 @@ class LlmCall:
                 if not text or len(text) > TEXT_LIMIT:
                     return ControlReply(
                         ok=False, error="invalid_argument", message=f"text must have 1 to {TEXT_LIMIT} characters"
+                    )
+                if len(self._sayings) >= SAYINGS_LIMIT:
+                    return ControlReply(
+                        ok=False, error="invalid_argument", message=f"{SAYINGS_LIMIT} texts already wait to be said"
                     )
                 self._put_in(command, text)
                 return ControlReply(ok=True)

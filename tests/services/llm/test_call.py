@@ -370,6 +370,18 @@ class TestCommands:
 
         run_virtual(scenario())
 
+    def test_texts_that_wait_are_bounded(self) -> None:
+        async def scenario() -> None:
+            world = World()
+            await world.begin()
+            await world.work()
+            replies = [await world.send(Say(call_id=CALL_ID, text="Hello.")) for _ in range(21)]
+            assert [reply.ok for reply in replies] == [True] * 20 + [False]
+            await world.answer()
+            assert len(world.of(LlmSentence)) == 22
+
+        run_virtual(scenario())
+
     @pytest.mark.parametrize(
         ("command", "error"),
         [
