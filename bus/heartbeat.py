@@ -108,8 +108,10 @@ class Heartbeat:
     async def _write_forever(self) -> None:
         key = f"{self._stage.value}.{self._worker}"
         while self._bucket is not None:
-            with contextlib.suppress(BusError):
+            try:
                 await self._bucket.put(key, codec.encode(self.record()))
+            except BusError as error:
+                log.debug("worker_record_failed", message=f"bucket workers does not take the record: {error}")
             await asyncio.sleep(RECORD_INTERVAL_MS / 1000)
 
 
@@ -145,4 +147,7 @@ class WorkerDirectory:
         except DecodeError as error:
             log.warning("bad_heartbeat", message=f"a heartbeat can't be read: {error}")
             return
-        self._heard[(record.stage.value, record.worker)] = (asyncio.get_running_loop().time(), record)
+        now = asyncio.get_running_loop().time()
+        if (record.stage.value, record.worker) not in self._heard:
+            self._heard = {key: heard for key, heard in self._heard.items() if now - heard[0] <= self._stale_s}
+        self._heard[(record.stage.value, record.worker)] = (now, record)

@@ -8,7 +8,7 @@ but never replaces it, because a mere reconnect looks the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from config.settings import OwnershipSection
@@ -21,6 +21,9 @@ STANDBY_MS = 150.0
 STANDBY_STEP_MS = 20.0
 OVERLOAD_MS = 350.0
 """How much longer a worker without a free slot waits: a call that is up outweighs the limit."""
+
+
+MEMORY_MS = 60_000.0
 
 
 class Due(NamedTuple):
@@ -65,8 +68,15 @@ class Liveness:
         if worker not in self._peers:
             self._peers[worker] = _Peer(now)
 
-    def forget(self, worker: str) -> None:
-        self._peers.pop(worker, None)
+    def forget_dead(self, owners: Collection[str], now: float) -> None:
+        """Nobody needs to remember workers that died long ago and own nothing."""
+        gone = [
+            worker
+            for worker, peer in self._peers.items()
+            if peer.dead and worker not in owners and now - peer.heard_at > MEMORY_MS
+        ]
+        for worker in gone:
+            del self._peers[worker]
 
     def connection_ended(self, worker: str, now: float) -> None:
         """The server says that a connection of this name is gone."""
@@ -123,10 +133,13 @@ class Liveness:
         peer = self._peers.get(worker)
         return peer is not None and peer.dead
 
-    def is_draining(self, worker: str) -> bool:
-        """Alive, and asks others to take its calls."""
-        peer = self._peers.get(worker)
-        return peer is not None and peer.record is not None and peer.record.draining
+    def leaving(self) -> set[str]:
+        """Workers whose calls others shall take: the dead, and the draining, who ask for it."""
+        return {
+            worker
+            for worker, peer in self._peers.items()
+            if peer.dead or (peer.record is not None and peer.record.draining)
+        }
 
     def silence_ms(self, worker: str, now: float) -> float:
         """Since when it was heard last."""

@@ -32,6 +32,7 @@ FETCH_MS = 500
 """Also the longest that a drain waits for the last fetch."""
 FULL_PAUSE_S = 0.02
 ERROR_PAUSE_S = 0.2
+SAY_AGAIN_S = 5.0
 STALE_OFFER_US = 60_000_000
 """An offer this old has found its end elsewhere: nobody lets a phone ring for a minute without an answer."""
 CHECK_END_US = 1_000_000
@@ -240,6 +241,7 @@ class StageOwner:
     # --- claiming ----------------------------------------------------------------------------------------------------
 
     async def _claim_forever(self) -> None:
+        said_at = -SAY_AGAIN_S
         while not self.heartbeat.draining:
             if self.free_slots() == 0:
                 await asyncio.sleep(FULL_PAUSE_S)
@@ -248,7 +250,10 @@ class StageOwner:
                 for claimable in await self._queue.fetch(1, FETCH_MS):
                     await self._claim(claimable)
             except BusError as error:
-                log.debug("fetch_failed", message=str(error))
+                now = asyncio.get_running_loop().time()
+                if now - said_at >= SAY_AGAIN_S:
+                    said_at = now
+                    log.warning("no_offers", message=f"new calls can't be claimed now: {error}")
                 await asyncio.sleep(ERROR_PAUSE_S)
 
     async def _claim(self, claimable: Claimable) -> None:

@@ -78,6 +78,8 @@ class Succession:
         self._settings = settings
         self._tick_s = min(0.05, max(0.01, settings.heartbeat_ms / 4000))
         self._lag_limit_s = max(0.1, (settings.suspect_ms - settings.heartbeat_ms + settings.confirm_ms - 50) / 1000)
+        self._owning: set[str] = set()
+        self._owners_changed = False
         self._orphan_since: dict[str, float] = {}
         self._taking: set[str] = set()
         self._subscriptions: list[Subscription] = []
@@ -117,6 +119,7 @@ class Succession:
         known = self.owners.get(owner.call_id)
         if known is None or known[1] < revision:
             self.owners[owner.call_id] = (owner, revision)
+            self._owners_changed = True
 
     def _on_heartbeat(self, message: Message) -> None:
         try:
@@ -139,9 +142,11 @@ class Succession:
 
     def _on_owner(self, entry: BucketEntry) -> None:
         call_id = entry.key.split(".", 1)[1]
+        self._owners_changed = True
         if entry.value is None:
             self.owners.pop(call_id, None)
             self._orphan_since.pop(call_id, None)
+            self.avoid.pop(call_id, None)
             return
         try:
             owner = codec.decode(entry.value, Owner)
@@ -184,9 +189,12 @@ class Succession:
             self._guard.open()
 
     def _judge(self, now: float) -> None:
-        for owner, _ in self.owners.values():
-            if owner.worker != self._worker:
-                self._liveness.expect(owner.worker, now)
+        if self._owners_changed:
+            self._owners_changed = False
+            self._owning = {owner.worker for owner, _ in self.owners.values()} - {self._worker}
+            self._liveness.forget_dead(self._owning, now)
+        for worker in self._owning:
+            self._liveness.expect(worker, now)
         due = self._liveness.due(now)
         for worker in due.ask:
             self._spawn(self._ask(worker))
@@ -214,14 +222,13 @@ class Succession:
             log.warning("worker_lost", message=f"worker {worker} {how}; it owned {calls} calls", worker=worker)
 
     def _look_for_orphans(self, now: float) -> None:
-        if self._heartbeat.draining:
+        leaving = self._liveness.leaving()
+        if self._heartbeat.draining or not leaving:
             return
         orphans: dict[str, tuple[Owner, int]] = {
             call_id: (owner, revision)
             for call_id, (owner, revision) in self.owners.items()
-            if owner.worker != self._worker
-            and call_id not in self._taking
-            and (self._liveness.is_dead(owner.worker) or self._liveness.is_draining(owner.worker))
+            if owner.worker in leaving and call_id not in self._taking
         }
         if not orphans:
             self._orphan_since.clear()

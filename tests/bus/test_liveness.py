@@ -99,8 +99,14 @@ def test_owner_that_was_never_heard_is_asked_too() -> None:
     liveness.expect("ghost", 1200.0)
     assert liveness.due(1250.0) == Due(["ghost"], [])
     assert "ghost" not in liveness.free_slots()
-    liveness.forget("ghost")
-    assert liveness.due(2000.0) == NOTHING
+    assert liveness.due(1550.0) == Due([], ["ghost"])
+    liveness.forget_dead({"ghost"}, 70_000.0)
+    assert liveness.is_dead("ghost")
+    liveness.forget_dead({"a"}, 50_000.0)
+    assert liveness.is_dead("ghost")
+    liveness.forget_dead({"a"}, 70_000.0)
+    assert not liveness.is_dead("ghost")
+    assert liveness.due(80_000.0) == NOTHING
 
 
 def test_dead_worker_that_beats_again_is_alive() -> None:
@@ -137,12 +143,13 @@ def test_free_slots_of_those_who_can_take_calls() -> None:
     liveness = heard("a", "dead", "asked")
     liveness.heard("full", record("full", calls=12, slots=10), 0.0)
     liveness.heard("leaving", record("leaving", draining=True), 0.0)
-    assert liveness.is_draining("leaving")
-    assert not liveness.is_draining("a")
+    assert liveness.leaving() == {"leaving"}
     for worker in ("a", "full", "leaving"):
         liveness.heard(worker, None, 240.0)
     liveness.due(250.0)
     assert liveness.free_slots() == {"a": 10, "full": 0}
+    liveness.due(550.0)
+    assert liveness.leaving() == {"leaving", "dead", "asked"}
 
 
 def test_everybody_computes_the_same_ranking() -> None:

@@ -10,7 +10,7 @@ from bus.errors import BusTimeout, StoreUnavailable
 from bus.fencing import MESSAGE_ID
 from bus.guard import guard_of
 from bus.heartbeat import Heartbeat, WorkerDirectory, ping_subject
-from bus.interface import Message
+from bus.interface import Claimable, Message
 from bus.memory import MemoryConnection, MemoryServer
 from bus.ownership import Claim, StageOwner
 from config.settings import OwnershipSection
@@ -577,5 +577,104 @@ def test_rubbish_from_others_is_survived() -> None:
         await until(lambda: all_calls(one, two) == calls)
         one.die()
         await until(lambda: two.calls() == calls)
+
+    run_virtual(scenario())
+
+
+def test_claiming_goes_on_when_the_queue_answers_again() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        (one,) = await stand.workers("asr-1")
+        fetch = one.owner._queue.fetch
+
+        async def unavailable(*_: object) -> None:
+            raise BusTimeout("no answer")
+
+        one.owner._queue.fetch = unavailable  # type: ignore[method-assign, assignment]
+        await asyncio.sleep(12)
+        calls = await stand.offer(1)
+        one.owner._queue.fetch = fetch  # type: ignore[method-assign]
+        await until(lambda: one.calls() == calls)
+
+    run_virtual(scenario())
+
+
+def test_offer_that_somebody_owns_already_is_dropped() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        owner = Owner(stage=Stage.ASR, call_id=call_id(0), worker="asr-9", epoch=1)
+        bucket = await stand.edge.bucket("owners")
+        await bucket.create(f"asr.{call_id(0)}", codec.encode(owner))
+        heartbeat = Heartbeat(stand.edge, Stage.ASR, "asr-9", settings=SETTINGS, slots=1)
+        await heartbeat.start()
+        (one,) = await stand.workers("asr-1")
+        await stand.offer(1)
+        await asyncio.sleep(20)
+        assert not one.claims
+        await heartbeat.stop()
+
+    run_virtual(scenario())
+
+
+def test_offer_that_comes_while_draining_goes_to_somebody_else() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        one, two = await stand.workers("asr-1", "asr-2", slots=50)
+        for first in range(0, 40, 4):
+            await stand.offer(4, first)
+            if first == 20:
+                draining = asyncio.create_task(one.owner.drain(5000))
+            await asyncio.sleep(0.001)
+        await until(lambda: len(two.calls()) == 40)
+        assert not one.calls()
+        await draining
+
+    run_virtual(scenario())
+
+
+def test_acknowledgement_that_fails_costs_nothing() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        (one,) = await stand.workers("asr-1")
+        fetch, failing = one.owner._queue.fetch, [True]
+
+        async def fetch_without_acknowledgement(count: int, timeout_ms: int) -> list[Claimable]:
+            claimables = await fetch(count, timeout_ms)
+            for claimable in claimables:
+                if failing.pop():
+
+                    async def lost() -> None:
+                        raise BusTimeout("no answer")
+
+                    claimable.acknowledge = lost  # type: ignore[method-assign]
+                failing.append(False)
+            return claimables
+
+        one.owner._queue.fetch = fetch_without_acknowledgement  # type: ignore[method-assign]
+        calls = await stand.offer(1)
+        await asyncio.sleep(20)
+        assert one.calls() == calls
+        assert len(one.claims) == 1
+
+    run_virtual(scenario())
+
+
+def test_call_taken_by_another_while_it_is_accepted_is_let_go() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        (one,) = await stand.workers("asr-1")
+        bucket = await stand.edge.bucket("owners")
+        usurper = Owner(stage=Stage.ASR, call_id=call_id(0), worker="asr-2", epoch=2)
+        accept = one.owner._accept
+
+        async def slowly(claim: Claim) -> ownership.OwnedCall:
+            await bucket.put(f"asr.{call_id(0)}", codec.encode(usurper))
+            await asyncio.sleep(0.1)
+            return await accept(claim)
+
+        one.owner._accept = slowly
+        await stand.offer(1)
+        await until(lambda: one.released)
+        assert one.released == [(call_id(0), "superseded")]
 
     run_virtual(scenario())

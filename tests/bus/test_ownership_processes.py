@@ -157,9 +157,7 @@ async def taken_within_ms(workers: Workers, lost: list[str], victim: str, begun_
 
 
 @pytest.mark.parametrize("workers", ["nats.conf", "plain"], indirect=True)
-async def test_killed_worker_is_replaced_within_half_a_second(
-    workers: Workers, record_property: Callable[[str, object], None]
-) -> None:
+async def test_killed_worker_is_replaced_within_half_a_second(workers: Workers) -> None:
     await workers.open(3)
     calls = await workers.offer(CALLS)
     victim = workers.busiest()
@@ -167,7 +165,7 @@ async def test_killed_worker_is_replaced_within_half_a_second(
     begun_us = wall_us()
     workers.process_of(victim).kill()
     took_ms = await taken_within_ms(workers, lost, victim, begun_us)
-    record_property("takeover_after_kill_ms", took_ms)
+    print(f"takeover after kill: {took_ms:.0f} ms")
     await asyncio.sleep(1.0)
     await check_counting(workers, calls)
     for call in lost:
@@ -176,9 +174,7 @@ async def test_killed_worker_is_replaced_within_half_a_second(
     assert took_ms < KILL_LIMIT_MS
 
 
-async def test_stopped_worker_is_replaced_within_a_second_and_says_nothing_when_it_wakes(
-    workers: Workers, record_property: Callable[[str, object], None]
-) -> None:
+async def test_stopped_worker_is_replaced_within_a_second_and_says_nothing_when_it_wakes(workers: Workers) -> None:
     await workers.open(3)
     calls = await workers.offer(CALLS)
     victim = workers.busiest()
@@ -187,7 +183,7 @@ async def test_stopped_worker_is_replaced_within_a_second_and_says_nothing_when_
     begun_us = wall_us()
     process.send_signal(signal.SIGSTOP)
     took_ms = await taken_within_ms(workers, lost, victim, begun_us)
-    record_property("takeover_after_stop_ms", took_ms)
+    print(f"takeover after stop: {took_ms:.0f} ms")
     await asyncio.sleep(1.0)
     live: list[AsrFinal] = []
     await workers.connection.subscribe("call.*.*.asr.final", lambda m: live.append(codec.decode(m.data, AsrFinal)))
