@@ -58,7 +58,8 @@ class StepReport(msgspec.Struct, frozen=True, kw_only=True):
     """One step; times are milliseconds since the answer.
 
     Attributes:
-        last_voiced_ms: the last sample that can be heard of what was said, or the end of the last key.
+        last_voiced_ms: the last sample that can be heard of what was said; of keys the last one going down, because a
+            menu may act on that.
         first_audio_ms: the first sound of the other side after that (after its silence, where both spoke at once).
         answer_latency_ms: from the one to the other; None where nothing was heard before the next words of this side.
         note: what is worth knowing, and why it is not ``ok``.

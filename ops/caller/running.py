@@ -31,12 +31,13 @@ Progress = Callable[[str], None]
 
 
 class _Done:
-    """A step that was begun; ``span``: what it sent."""
+    """A step that was begun; ``span``: what it sent; ``last_key``: when the last of its keys went down."""
 
     def __init__(self, kind: str, start: int) -> None:
         self.kind = kind
         self.span = Span(start, start)
         self.end = start
+        self.last_key = start
         self.note = ""
         self.ok = True
 
@@ -85,6 +86,8 @@ class ScriptRun:
             done.span = await self._media.press(digits)
         except ValueError:
             return False, "the other side takes no telephone-events (RFC 4733)"
+        # Every key takes the same time.
+        done.last_key = done.span.end - (done.span.end - done.span.start) // len(digits)
         return True, ""
 
     async def _wait(self, seconds: float) -> None:
@@ -135,7 +138,7 @@ def _measured(done: _Done, said: Track, heard: Track, following: int | None) -> 
     if done.kind in ("say", "wav"):
         last = said.last_voiced(done.span.start, done.span.end)
     elif done.kind == "dtmf" and done.ok:
-        last = done.span.end
+        last = done.last_key
     first = None if last is None else heard.answer_after(last, following)
     return StepReport(
         kind=done.kind,

@@ -133,7 +133,7 @@ async def test_twenty_calls_at_once_with_the_real_voice():
         f"{audio_s:.0f} s of audio, RTF {took_s / audio_s:.4f}"
     )
     assert len(times) == 20
-    assert times[-1] < 1000
+    assert times[-1] < 2000
     assert {sum(frame.frame_count for frame in frames) // 25 for frames in heard.values()} <= {10, 11, 12}
     await worker.drain(1000)
 
