@@ -13,6 +13,7 @@ import struct
 import tempfile
 import time
 from pathlib import Path
+from typing import cast
 
 from config.load import load
 from ops.bench.pipeline_turn import measure_pipeline
@@ -59,8 +60,8 @@ class MediaCaller(asyncio.DatagramProtocol):
         return int(self._transport.get_extra_info("sockname")[1])
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # asyncio's own selector transport does not derive from DatagramTransport, though it is one.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if data[1] & 0x7F == 0 and data[12:] != SILENT[: len(data) - 12]:

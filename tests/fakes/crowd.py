@@ -7,6 +7,7 @@ import struct
 import time
 import zlib
 from collections.abc import Sequence
+from typing import cast
 
 from ops.bench.placing import CallPlacer
 from schemas.audio import Codec
@@ -53,8 +54,8 @@ class CrowdCaller(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # asyncio's own selector transport does not derive from DatagramTransport, though it is one.
+        self._transport = cast("asyncio.DatagramTransport", transport)
         self.port = int(transport.get_extra_info("sockname")[1])
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
