@@ -107,10 +107,9 @@ class NatsConnection:
             self.dropped_publishes += 1
 
     def publish_many(self, messages: Iterable[tuple[str, bytes]]) -> None:
-        command = self._wire.command
-        commands = [command(subject, data) for subject, data in messages]
-        if commands and not (self._link.connected and self._wire.send_now(commands)):
-            self.dropped_publishes += len(commands)
+        block, count = self._wire.block(messages)
+        if count and not (self._link.connected and self._wire.send_now(block)):
+            self.dropped_publishes += count
 
     async def flush(self, timeout_ms: int = 2000) -> None:
         deadline = time.monotonic() + timeout_ms / 1000

@@ -49,6 +49,7 @@ class Link:
         self._back: list[Callable[[], None]] = []
         self._watch: asyncio.Task[None] | None = None
         self._failures = 0
+        self._says_so = False
         self._lost_at = time.monotonic()
         self._said_at = 0.0
 
@@ -63,6 +64,7 @@ class Link:
             BusUnavailable: ``wait`` is false and no server answers.
             BusError: the credentials file can't be used.
         """
+        self._says_so = wait
         options: dict[str, Any] = {}
         if self._settings.credentials_file:
             options["user_credentials"] = _credentials(self._settings.credentials_file)
@@ -88,7 +90,7 @@ class Link:
             connecting.cancel()
             await self.close()
             raise
-        self._opened = True
+        self._opened = self._says_so = True
         self.wire.harden_socket()
         self._watch = asyncio.get_running_loop().create_task(self._keep_alive(), name="bus-watch")
 
@@ -193,7 +195,7 @@ class Link:
     def _on_error(self, error: Exception) -> None:
         self._failures += 1
         now = time.monotonic()
-        if self.closed or isinstance(error, CONNECTION_LOST) or now - self._said_at < SAY_AGAIN_S:
+        if self.closed or not self._says_so or isinstance(error, CONNECTION_LOST) or now - self._said_at < SAY_AGAIN_S:
             return
         self._said_at = now
         reason = str(error) or type(error).__name__

@@ -66,7 +66,7 @@ class MemoryWorkQueue:
     async def fetch(self, count: int, timeout_ms: int) -> list[Claimable]:
         await asyncio.sleep(0)
         found = self._take(count)
-        if found:
+        if found or timeout_ms <= 0:
             return found
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

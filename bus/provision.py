@@ -6,6 +6,7 @@ says ``recreate``: that loses what the stream holds. Several provisioners may ru
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -25,7 +26,8 @@ NO_STORAGE = (10047, 10028)
 """Server errors: not enough storage (or memory) for what the streams reserve."""
 
 FIXED = frozenset({"storage", "retention", "allow_msg_counter", "deliver_policy", "ack_policy", "replay_policy"})
-ROUNDS = 4
+ROUNDS = 5
+PAUSE_S = 0.05
 
 Config = dict[str, Any]
 
@@ -100,7 +102,7 @@ async def apply(connection: Provisioner, section: StreamsSection, *, recreate: b
     done: list[Change] = []
     wanted = topology(section)
     allowed = ("create", "change", "recreate") if recreate else ("create", "change")
-    for last_round in (False,) * (ROUNDS - 1) + (True,):
+    for number in range(1, ROUNDS + 1):
         due = [change for change in await plan(connection, section) if change.action in allowed]
         if not due:
             return done
@@ -108,15 +110,13 @@ async def apply(connection: Provisioner, section: StreamsSection, *, recreate: b
             try:
                 await _apply_one(connection, wanted, change)
             except ApiError as error:
-                if error.code in NO_STORAGE:
-                    raise BusError(
-                        f"{change.kind} {change.name}: the server has no room for its limit ({error.text}); lower "
-                        "[streams] calls_max_bytes, or raise jetstream max_file_store in nats.conf"
-                    ) from error
-                if last_round:
-                    raise
-                continue  # somebody else was at it at the same moment: look again
+                # Somebody else may be at it at the same moment (even the room for a stream is reserved twice while two
+                # create it): look again.
+                if number == ROUNDS:
+                    raise _explained(change, error) from error
+                continue
             done.append(change)
+        await asyncio.sleep(PAUSE_S * (number - 1))
     return done
 
 
@@ -208,6 +208,15 @@ def _difference(
         return []
     action: Literal["change", "recreate"] = "recreate" if any(f.field in FIXED for f in fields) else "change"
     return [Change(kind=kind, name=name, action=action, fields=fields, why=why)]
+
+
+def _explained(change: Change, error: ApiError) -> BusError:
+    if error.code not in NO_STORAGE:
+        return error
+    return BusError(
+        f"{change.kind} {change.name}: the server has no room for its limit ({error.text}); lower [streams] "
+        "calls_max_bytes, or raise jetstream max_file_store in nats.conf"
+    )
 
 
 async def _apply_one(connection: Provisioner, wanted: Topology, change: Change) -> None:

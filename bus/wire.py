@@ -51,6 +51,7 @@ class Wire(Client):  # type: ignore[misc]
         super().__init__()
         self._direct: dict[int, Direct] = {}
         self._checked: set[str] = set()
+        self._heads: dict[tuple[str, int], bytes] = {}
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -60,10 +61,7 @@ class Wire(Client):  # type: ignore[misc]
         Raises:
             ValueError: a subject with white space or empty tokens, or more bytes than the server takes.
         """
-        if subject not in self._checked:
-            self._check_subject(subject)
-        if len(data) > self._max_payload:
-            raise ValueError(f"{len(data)} bytes on {subject!r} are over the server's limit of {self._max_payload}")
+        self._check(subject, len(data))
         if not headers:
             return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(data), data)
         lines = "".join([f"{key}: {value.translate(_NEWLINES)}\r\n" for key, value in headers.items()])
@@ -71,6 +69,16 @@ class Wire(Client):  # type: ignore[misc]
         size = len(block)
         sizes = b"%d %d" % (size, size + len(data))
         return b"HPUB %b %b %b\r\n%b%b\r\n" % (subject.encode(), reply.encode(), sizes, block, data)
+
+    def block(self, messages: Iterable[tuple[str, bytes]]) -> tuple[bytes, int]:
+        """The bytes of many PUBs and their number. First lines are kept: live audio repeats subject and size."""
+        parts: list[bytes] = []
+        add, heads = parts.append, self._heads
+        for subject, data in messages:
+            add(heads.get((subject, len(data))) or self._head(subject, len(data)))
+            add(data)
+        add(b"")
+        return b"\r\n".join(parts), len(parts) // 2
 
     def send(self, command: bytes) -> bool:
         """Queue a command; it leaves with this turn of the event loop. False: dropped, away or full."""
@@ -82,11 +90,11 @@ class Wire(Client):  # type: ignore[misc]
             self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
         return True
 
-    def send_now(self, commands: Iterable[bytes]) -> bool:
+    def send_now(self, commands: bytes) -> bool:
         """Write commands, and whatever waits before them, to the socket in one piece. False: dropped."""
         if not self.is_connected or self.unsent_bytes > BUFFER_LIMIT_BYTES:
             return False
-        self._pending.extend(commands)
+        self._pending.append(commands)
         self._transport.write(b"".join(self._pending))
         self.discard_pending()
         return True
@@ -98,7 +106,7 @@ class Wire(Client):  # type: ignore[misc]
         """
         pong: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._pongs.append(pong)
-        self.send_now([b"PING\r\n"])
+        self.send_now(b"PING\r\n")
         return pong
 
     @property
@@ -201,6 +209,19 @@ class Wire(Client):  # type: ignore[misc]
         await self._error_cb(error)
         if "permissions violation" not in text.lower():
             await self._process_op_err(error)
+
+    def _head(self, subject: str, size: int) -> bytes:
+        self._check(subject, size)
+        if len(self._heads) > _CHECKED_LIMIT:
+            self._heads.clear()
+        head = self._heads[subject, size] = b"PUB %b  %d" % (subject.encode(), size)
+        return head
+
+    def _check(self, subject: str, size: int) -> None:
+        if subject not in self._checked:
+            self._check_subject(subject)
+        if size > self._max_payload:
+            raise ValueError(f"{size} bytes on {subject!r} are over the server's limit of {self._max_payload}")
 
     def _check_subject(self, subject: str) -> None:
         if not subject or any(c.isspace() for c in subject) or not all(subject.split(".")):

@@ -1,4 +1,4 @@
-"""The fixture ``world``; each module names the two worlds and their markers."""
+"""The fixture ``world``: the bus in memory or a real server; each module names both and their markers."""
 
 from __future__ import annotations
 

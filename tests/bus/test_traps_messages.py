@@ -1,0 +1,286 @@
+"""Traps of nats-py that would lose, delay or repeat messages and KV values. One test per trap, named after it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import nats
+import pytest
+
+from bus.client import NatsConnection, connect
+from bus.errors import BusUnavailable, StoreUnavailable
+from bus.interface import BucketEntry
+from bus.provision import apply, bucket_config
+from bus.server import NatsServerProcess
+from bus.topology import BucketSpec
+from config.settings import NatsSection, StreamsSection
+from tests.bus.behaviours.worlds import until
+
+pytestmark = pytest.mark.bus
+
+Servers = Callable[..., NatsServerProcess]
+
+
+async def open_connection(server: NatsServerProcess, name: str = "test") -> NatsConnection:
+    return await connect(name, NatsSection(url=server.url), wait=False)
+
+
+async def test_a_subscription_costs_no_task_and_handlers_run_in_the_read_loop(fresh_nats: Servers) -> None:
+    """Upstream: a queue and a task per subscription, 8 to 20 µs per message; a slow callback holds its messages up."""
+    connection = await open_connection(fresh_nats())
+    before = len(asyncio.all_tasks())
+    subscriptions = [await connection.subscribe(f"live.{number}", lambda _: None) for number in range(100)]
+    assert len(asyncio.all_tasks()) == before
+    tasks: list[asyncio.Task[None] | None] = []
+    await connection.subscribe("where", lambda _: tasks.append(asyncio.current_task()))
+    connection.publish("where", b"")
+    await connection.flush()
+    assert tasks == [connection._wire._reading_task]
+    for subscription in subscriptions:
+        await subscription.close()
+    await connection.close()
+
+
+async def test_no_message_is_dropped_on_this_side_however_many_come_at_once(fresh_nats: Servers) -> None:
+    """Upstream: beyond the pending limit of a subscription the newest messages are thrown away."""
+    server = fresh_nats()
+    sender, receiver = await open_connection(server), await open_connection(server)
+    count = 0
+
+    def counted(_: object) -> None:
+        nonlocal count
+        count += 1
+
+    subscription = await receiver.subscribe("live.x", counted, pending_limit=10)
+    await receiver.flush()
+    for _ in range(100):
+        sender.publish_many([("live.x", b"x" * 160)] * 500)
+        await sender.flush()
+    await until(lambda: count == 50_000, 20)
+    assert subscription.dropped == 0
+    await sender.close()
+    await receiver.close()
+
+
+async def test_what_was_not_sent_before_the_loss_is_not_sent_after_it(fresh_nats: Servers) -> None:
+    """Upstream: up to 2 MB are kept while the server is away and then arrive late."""
+    server = fresh_nats()
+    connection = await open_connection(server)
+    got: list[bytes] = []
+    await connection.subscribe("live.x", lambda message: got.append(message.data))
+    await connection.flush()
+    server.freeze()
+    connection.publish("live.x", b"queued when it broke")
+    server.kill()
+    connection.publish("live.x", b"in between")
+    await until(lambda: not connection.connected)
+    connection.publish("live.x", b"while away")
+    assert connection.dropped_publishes >= 1
+    server.start()
+    await connection.ready(5000)
+    connection.publish("live.x", b"new")
+    await connection.flush()
+    assert got == [b"new"]
+    await connection.close()
+
+
+async def test_a_stream_without_leader_is_said_at_once_not_after_a_timeout(fresh_nats: Servers) -> None:
+    connection = await open_connection(fresh_nats())
+    began = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await connection.store("call.default.c1.call.ended", b"", timeout_ms=30_000)
+    assert time.monotonic() - began < 1
+    await connection.close()
+
+
+async def test_a_server_without_jetstream_is_told_apart(fresh_nats: Servers, tmp_path: object) -> None:
+    config = tmp_path / "plain.conf"  # type: ignore[operator]
+    config.write_text("jetstream: disabled\n")
+    connection = await open_connection(fresh_nats(config=config))
+    with pytest.raises(BusUnavailable, match="JetStream does not answer"):
+        await connection.bucket("owners")
+    await connection.close()
+
+
+async def test_a_watch_goes_on_within_a_second_after_a_restart(fresh_nats: Servers) -> None:
+    """Upstream: a watch is silent for 20 s after the server's restart."""
+    server = fresh_nats()
+    writer, reader = await open_connection(server), await open_connection(server)
+    await apply(writer, StreamsSection())
+    got: list[BucketEntry] = []
+    await (await reader.bucket("owners")).watch(got.append)
+    server.stop()
+    await until(lambda: not writer.connected and not reader.connected)
+    server.start()
+    await writer.ready(5000)
+    began = time.monotonic()
+    await (await writer.bucket("owners")).put("asr.c1", b"1")
+    await until(lambda: got)
+    assert time.monotonic() - began < 1
+    await writer.close()
+    await reader.close()
+
+
+async def test_a_watch_whose_consumer_vanished_is_made_anew(
+    fresh_nats: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upstream: acts 10 to 20 s after the heartbeats stop."""
+    monkeypatch.setattr("bus.nats_watch.HEARTBEAT_S", 0.1)
+    monkeypatch.setattr("bus.nats_watch.SILENCE_S", 0.4)
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    bucket = await connection.bucket("owners")
+    got: list[str] = []
+    await bucket.watch(lambda entry: got.append(entry.key))
+    await bucket.put("one", b"")
+    await until(lambda: got == ["one"])
+    for name in (await connection.api("CONSUMER.NAMES.KV_owners"))["consumers"]:
+        await connection.api(f"CONSUMER.DELETE.KV_owners.{name}")
+    await bucket.put("two", b"")
+    await until(lambda: got == ["one", "two"], 3)
+    await connection.close()
+
+
+async def test_a_gap_in_a_watch_is_closed(fresh_nats: Servers) -> None:
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    bucket = await connection.bucket("owners")
+    got: list[str] = []
+    watch = await bucket.watch(lambda entry: got.append(entry.key))
+    await bucket.put("one", b"")
+    await until(lambda: got == ["one"])
+    watch._expected += 1  # type: ignore[attr-defined]
+    await bucket.put("two", b"")
+    await until(lambda: got == ["one", "two"])
+    await bucket.put("three", b"")
+    await until(lambda: got == ["one", "two", "three"])
+    await connection.close()
+
+
+async def test_a_watch_waits_where_the_bucket_is_away_for_a_while(fresh_nats: Servers) -> None:
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    got: list[str] = []
+    await (await connection.bucket("owners")).watch(lambda entry: got.append(entry.key))
+    await connection.api("STREAM.DELETE.KV_owners")
+    connection._wire.cut()
+    await until(lambda: not connection.connected)
+    await connection.ready(5000)
+    await asyncio.sleep(0.3)
+    await apply(connection, StreamsSection())
+    await (await connection.bucket("owners")).put("one", b"")
+    await until(lambda: got == ["one"])
+    await connection.close()
+
+
+async def test_a_watch_forgets_keys_that_are_gone_without_a_trace(fresh_nats: Servers) -> None:
+    """Purged while the watcher was away: no deletion is left in the stream to be told."""
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    bucket = await connection.bucket("owners")
+    got: list[tuple[str, bytes | None]] = []
+    watch = await bucket.watch(lambda entry: got.append((entry.key, entry.value)))
+    await bucket.put("one", b"1")
+    await until(lambda: len(got) == 1)
+    await watch._detach()  # type: ignore[attr-defined]
+    await connection.api("STREAM.PURGE.KV_owners", {"filter": "$KV.owners.one"})
+    watch._renew()  # type: ignore[attr-defined]
+    await until(lambda: len(got) == 2)
+    assert got[1] == ("one", None)
+    await bucket.put("one", b"2")
+    await until(lambda: got[2:] == [("one", b"2")])
+    await connection.close()
+
+
+async def test_the_marker_of_an_expired_key_reads_as_absent_and_is_written_over(fresh_nats: Servers) -> None:
+    """Upstream: get() returns an entry without value, create() fails until the marker itself expires."""
+    server = fresh_nats()
+    connection = await open_connection(server)
+    config = bucket_config(BucketSpec(name="short", why="", ttl_s=1), connection.server_version)
+    await connection.api("STREAM.CREATE.KV_short", config)
+    bucket = await connection.bucket("short")
+    await bucket.create("key", b"1")
+    await asyncio.sleep(1.5)
+    marker = await connection.last("$KV.short.key", "KV_short")
+    assert marker is not None
+    assert marker.headers["Nats-Marker-Reason"] == "MaxAge"
+    assert await bucket.get("key") is None
+    assert await bucket.keys() == []
+    await bucket.create("key", b"2")
+    entry = await bucket.get("key")
+    assert entry is not None
+    assert entry.value == b"2"
+    upstream = await nats.connect(server.url)
+    assert (await (await upstream.jetstream().key_value("short")).get("key")).value == b"2"
+    await upstream.close()
+    await connection.close()
+
+
+async def test_reading_goes_on_where_a_restart_broke_it(fresh_nats: Servers) -> None:
+    server = fresh_nats()
+    connection = await open_connection(server)
+    await apply(connection, StreamsSection())
+    for number in range(1500):
+        connection.publish("call.default.c1.asr.partial", b"%d" % number)
+    await connection.store("call.default.c1.asr.partial", b"1500")
+    read: list[bytes] = []
+    async for message in connection.read("call.default.c1.>"):
+        read.append(message.data)
+        if len(read) == 300:
+            server.stop()
+            await until(lambda: not connection.connected)
+            server.start()
+    assert read == [b"%d" % number for number in range(1501)]
+    await connection.close()
+
+
+async def test_a_call_that_came_to_a_fetch_that_ended_goes_to_somebody_else_at_once(fresh_nats: Servers) -> None:
+    """Upstream: a message that arrives after its fetch timed out waits for ack_wait."""
+    server = fresh_nats()
+    connection, other = await open_connection(server), await open_connection(server)
+    await apply(connection, StreamsSection())
+    queue = await connection.work_queue("asr-assign")
+    fetching = asyncio.ensure_future(queue.fetch(1, 60_000))
+    await asyncio.sleep(0.05)
+    fetching.cancel()
+    await asyncio.gather(fetching, return_exceptions=True)
+    began = time.monotonic()
+    await connection.store("call.default.c1.call.offered", b"1")
+    claims = await (await other.work_queue("asr-assign")).fetch(1, 2000)
+    assert claims[0].deliveries == 2
+    assert time.monotonic() - began < 1
+    await connection.close()
+    await other.close()
+
+
+async def test_many_messages_in_one_write_cost_much_less_than_one_by_one(fresh_nats: Servers) -> None:
+    """Upstream: a task switch, a queue and a formatted string per publish()."""
+    server = fresh_nats()
+    ours = await open_connection(server)
+    upstream = await nats.connect(server.url)
+    tick = [(f"rt.default.{number:032x}.audio.in", b"x" * 176) for number in range(100)]
+
+    async def one_by_one() -> None:
+        for subject, data in tick:
+            await upstream.publish(subject, data)
+        await upstream.flush()
+
+    async def all_at_once() -> None:
+        ours.publish_many(tick)
+        await ours.flush()
+
+    async def cost_us(step: Callable[[], object]) -> float:
+        best = float("inf")
+        for _ in range(30):
+            began = time.process_time_ns()
+            await step()  # type: ignore[misc]
+            best = min(best, (time.process_time_ns() - began) / 1000 / len(tick))
+        return best
+
+    single, many = await cost_us(one_by_one), await cost_us(all_at_once)
+    print(f"publish() {single:.2f} µs, publish_many() {many:.2f} µs per message")
+    assert many * 2 < single
+    await upstream.close()
+    await ours.close()
