@@ -83,6 +83,10 @@ class EdgeSection(Section, frozen=True, kw_only=True):
     reorder_wait_ms: Annotated[
         Milliseconds, Meta(description="How long a packet that came early waits for the ones before it")
     ] = 40
+    niceness: Annotated[
+        int,
+        Meta(ge=-20, le=19, description="Priority wanted of the system: -20 first, 19 last; as far as it is allowed"),
+    ] = -10
 
 
 class AsrSection(Section, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -79,10 +78,6 @@ class CallBus:
             await subscription.close()
         await self._recorder.close(CLOSE_TIMEOUT_MS)
 
-    async def abandon(self) -> None:
-        """Stop at once; what is not stored yet is lost."""
-        await self._recorder.close(0)
-
     @property
     def pending(self) -> int:
         """Recorded messages that the stream has not confirmed."""
@@ -136,17 +131,3 @@ def _check_reply_to(subject: str) -> None:
     allowed = all(token and token not in ("*", ">") and token.isprintable() and " " not in token for token in tokens)
     if not allowed or tokens[0] in ("call", "hb", "sys", "dead_letter") or tokens[0].startswith("$"):
         raise DecodeError("reply_to of a replay request must be a subject of the asker's own")
-
-
-async def close_all(buses: list[CallBus], timeout_s: float) -> int:
-    """At the end of the process: give the recorders a last chance; the messages that were lost."""
-    if not buses:
-        return 0
-    tasks = [asyncio.ensure_future(bus.close()) for bus in buses]
-    _, late = await asyncio.wait(tasks, timeout=timeout_s)
-    lost = sum(bus.pending for bus in buses)
-    for task in late:
-        task.cancel()
-    for bus in buses:
-        await bus.abandon()
-    return lost

@@ -215,13 +215,17 @@ class CallMedia:
             return
         segment, number = split_segment_sequence(frame.sequence)
         flags = frame.flags
+        payloads = frame.frames() if frame.frame_count != 1 else (frame.payload,)
+        if flags is AudioFlag.NONE:
+            self._playout.offer(frame.utterance, segment, number, payloads)
+            return
         self._playout.offer(
             frame.utterance,
             segment,
             number,
-            frame.frames(),
-            segment_end=bool(flags & AudioFlag.SEGMENT_END),
-            end=bool(flags & AudioFlag.END),
+            payloads,
+            segment_end=AudioFlag.SEGMENT_END in flags,
+            end=AudioFlag.END in flags,
         )
 
     def _refuse_codec(self, codec: Codec) -> None:

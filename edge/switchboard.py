@@ -14,7 +14,7 @@ from config.settings import EdgeSection
 from edge import admission
 from edge.admission import Admission, Refusal
 from edge.call import Call, log_call, reject, warning_header
-from edge.call_bus import CallBus, close_all
+from edge.call_bus import CallBus
 from edge.call_media import CallMedia
 from edge.net.pacer import Pacer
 from edge.net.ports import PortPool, PortsExhaustedError
@@ -73,13 +73,20 @@ class Switchboard:
         for call in list(self.calls.values()):
             call.hang_up(reason, EndedBy.EDGE)
 
+    async def drained(self, timeout_s: float) -> bool:
+        """Wait until the record of all ended calls is stored; False where the time did not suffice."""
+        if self._closing:
+            await asyncio.wait(list(self._closing), timeout=timeout_s)
+        return not self._closing
+
     async def close(self, timeout_s: float) -> None:
         """Wait until the record of the ended calls is stored; log what was lost."""
         for task in self._tasks:
             task.cancel()
+        await self.drained(timeout_s)
+        lost = sum(bus.pending for bus in self._closing.values())
         for task in list(self._closing):
             task.cancel()
-        lost = await close_all(list(self._closing.values()), timeout_s)
         if lost:
             log.error("record_lost", message=f"{lost} recorded messages were not stored before the edge stopped")
 

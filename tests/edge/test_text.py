@@ -30,7 +30,13 @@ def test_anything_becomes_short_and_printable(text: str, wanted: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [("agent_done", "agent_done"), ("", "other"), ("Call 0301234 back", "other"), ("a" * 41, "other"), ("x\n", "other")],
+    [
+        ("agent_done", "agent_done"),
+        ("", "other"),
+        ("call 030 back", "other"),
+        ("a" * 41, "other"),
+        ("x\n", "other"),
+    ],
 )
 def test_a_reason_is_a_token_or_the_default(text: str, wanted: str) -> None:
     assert reason_token(text, "other") == wanted

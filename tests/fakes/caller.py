@@ -101,6 +101,15 @@ class Caller:
         assert answered.answer is not None
         return self.negotiation.accept(answered.answer)
 
+    async def hold_off(self) -> NegotiatedMedia:
+        """Take the call back."""
+        return await self.hold(Direction.SENDRECV)
+
+    def reinvite(self, sdp: bytes) -> None:
+        """re-INVITE with any body; empty: the edge makes the offer."""
+        self.signalling.agent.reinvite(self.handle, sdp, time.monotonic())
+        self.signalling.pump()
+
     async def info(self, content_type: str, body: bytes) -> int:
         """INFO inside the call; its final status."""
         self.signalling.agent.info(self.handle, content_type, body, time.monotonic())
