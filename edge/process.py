@@ -31,6 +31,9 @@ STORE_S = 3.0
 FILES_BESIDE_CALLS = 256
 FILES_A_CALL = 2
 
+STAGES_HEARD_S = 1.0
+"""Longest wait at start for a heartbeat of every required stage; without one the edge starts and refuses calls."""
+
 
 class EdgeProcess:
     """One edge: everything between :meth:`start` and :meth:`stop`."""
@@ -82,6 +85,8 @@ class EdgeProcess:
         await self._workers.start()
         await self.switchboard.signalling.start(self._settings.sip_port, tcp=self._settings.sip_tcp)
         self.switchboard.pacer.start()
+        # An edge that has not yet heard the workers would refuse its first calls: ready means ready to answer.
+        await wait_until(lambda: self.admission.refusal(calls=0, bus_connected=True) is None, STAGES_HEARD_S)
         self._heartbeat.figures = {"sip_port": float(self.sip_port)}
         await self._heartbeat.start()
         self._figures_task = asyncio.get_running_loop().create_task(self._tell_figures(), name="edge-figures")

@@ -192,7 +192,13 @@ class Supervisor:
     async def _start_child(self, name: str, module: str) -> None:
         logs = self._plan.data / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **self._plan.environment, "NATS_URL": self.nats_url}
+        drain_ms = str(int(self._plan.drain_s * 1000))
+        environment = {
+            **os.environ,
+            "CALLBUS_OWNERSHIP__DRAIN_MS": drain_ms,
+            **self._plan.environment,
+            "NATS_URL": self.nats_url,
+        }
         environment.pop("CALLBUS_NATS__URL", None)
         child = ChildProcess(name, module, environment, logs / f"{name}.log")
         self.children.append(child)
