@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from edge.sip.call import Call, CallState, Role
-from edge.sip.core import ALLOW, Core, HeaderFields
+from edge.sip.core import ALLOW, Core, HeaderFields, checked_fields
 from edge.sip.dialog import calling_dialog, checked_uri
 from edge.sip.errors import WrongState
 from edge.sip.events import (
@@ -61,7 +61,7 @@ class ClientRole:
         """Send the INVITE (13.2.1)."""
         core, hop = self._core, target.hop()
         request = self._request("INVITE", target, hop, from_uri)
-        for name, value in (("Contact", core.contact(hop.destination, hop.transport)), ALLOW, *headers):
+        for name, value in (("Contact", core.contact(hop.destination, hop.transport)), ALLOW, *checked_fields(headers)):
             request.headers.add(name, value)
         core.set_body(request, SDP_TYPE, sdp)
         call = core.new_call(Role.CALLING, CallState.CALLING)
@@ -82,6 +82,7 @@ class ClientRole:
     def cancel(self, handle: CallHandle, reason: str, now: float) -> None:
         """Give up (9.1)."""
         call = self._core.call(handle, CallState.CALLING)
+        checked_fields((("Reason", reason),))
         self.give_up(call, reason, now)
 
     def give_up(self, call: Call, reason: str, now: float) -> None:

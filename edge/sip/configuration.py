@@ -52,5 +52,7 @@ class UserAgentConfiguration:
     """A longer message is refused with 513; the largest UDP datagram fits."""
     max_header_fields: int = 256
     """More header fields than this are refused with 513."""
+    max_transactions: int = 100_000
+    """Above this a new request is refused with 503 and forgotten at once; 400 calls a second keep about 26,000."""
     trace: Trace = no_trace
     """Called for every message in (`<`), out (`>`) and state change (`=`)."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from edge.sip.call import Call, CallState, Role
 from edge.sip.configuration import UserAgentConfiguration
 from edge.sip.dialog import Dialog, DialogKey
-from edge.sip.errors import SdpDefect, SipDefect, UnknownCall, WrongState
+from edge.sip.errors import BadField, SdpDefect, SipDefect, UnknownCall, WrongState
 from edge.sip.events import Address, CallHandle, Defect, Event, Transport
-from edge.sip.grammar import MAGIC_COOKIE
+from edge.sip.grammar import FIELD_NAME, MAGIC_COOKIE
 from edge.sip.headers import host_port
 from edge.sip.message import SDP_TYPE, Headers, Message, Request, Response, response_to
 from edge.sip.routing import Arrival, Hop, response_hop
@@ -26,6 +26,18 @@ SUPPORTED = ("timer",)
 
 HeaderFields = tuple[tuple[str, str], ...]
 ALLOW = ("Allow", ", ".join(METHODS))
+
+
+def checked_fields(fields: HeaderFields) -> HeaderFields:
+    """Header fields of the application, safe to be written.
+
+    Raises:
+        BadField: a name or value holds a line break.
+    """
+    for name, value in fields:
+        if "\r" in value or "\n" in value or not FIELD_NAME.match(name):
+            raise BadField("a header name or value of ours is not one line")
+    return fields
 
 
 class Core:

@@ -8,6 +8,7 @@ from edge.sip.message import Request, Response
 from edge.sip.parser import Malformed, parse_message
 from edge.sip.routing import Arrival
 from edge.sip.server import ServerRole
+from edge.sip.trace import no_trace
 from edge.sip.transaction import summary
 
 
@@ -32,7 +33,8 @@ class Dispatcher:
         except Malformed as defect:
             self._malformed(defect, arrival, now)
             return
-        configuration.trace("<", summary(message), now)
+        if configuration.trace is not no_trace:
+            configuration.trace("<", summary(message), now)
         if isinstance(message, Response):
             self._response(message, arrival, now)
         else:
@@ -67,6 +69,9 @@ class Dispatcher:
                 self._server.ack(request, arrival, now)
         elif transaction is not None:
             layer.request_again(transaction, now)
+        elif len(layer) >= core.configuration.max_transactions:
+            core.defect(503, "too many transactions at once", arrival.source)
+            core.respond_stateless(request, 503, "Too Many Transactions", arrival, now)
         elif request.method == "CANCEL":
             self._server.cancel(request, arrival, now)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge.sip.call import CallState, Role
 from edge.sip.client import ClientRole, Target, hang_up_unacknowledged
 from edge.sip.configuration import UserAgentConfiguration
-from edge.sip.core import Core, HeaderFields
+from edge.sip.core import Core, HeaderFields, checked_fields
 from edge.sip.dispatch import Dispatcher
 from edge.sip.events import Address, CallHandle, Event, Outgoing, Transport
 from edge.sip.in_dialog import DialogRequests
@@ -121,6 +121,7 @@ class UserAgent:
         """End the call from any state: BYE, CANCEL or 480, whichever fits. `reason`: a Reason header (RFC 3326)."""
         core = self._core
         known = core.call(call)
+        checked_fields((("Reason", reason),))
         if known.state is CallState.OFFERED:
             self._server.reject(call, 480, "", (("Reason", reason),) if reason else (), now)
         elif known.state is CallState.CALLING:

@@ -6,7 +6,8 @@ SipError
  ├─ NotAcceptable    a readable offer that we cannot take part in
  └─ UsageError       we broke the protocol
      ├─ UnknownCall  the handle's call is over
-     └─ WrongState   the call is not at the point where this can be done
+     ├─ WrongState   the call is not at the point where this can be done
+     └─ BadField     a header value that would break out of its line
 """
 
 from __future__ import annotations
@@ -51,3 +52,7 @@ class UnknownCall(UsageError):  # noqa: N818
 
 class WrongState(UsageError):  # noqa: N818
     """The call is not at the point where this can be done; the text says where it is."""
+
+
+class BadField(UsageError):  # noqa: N818
+    """A header of ours holds a line break: someone's text would become headers of its own."""

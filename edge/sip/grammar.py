@@ -43,23 +43,23 @@ SIP_URI = re.compile(
     rf"^(?P<scheme>sips?):(?:(?P<user>{_USER})(?::(?P<password>{_PASSWORD}))?@)?"
     rf"(?P<host>{HOST})(?::(?P<port>[0-9]{{1,5}}))?"
     rf"(?P<parameters>(?:;{_PARAMCHARS}(?:={_PARAMCHARS})?)*)"
-    rf"(?:\?(?P<headers>{_HNV}+={_HNV}*(?:&{_HNV}+={_HNV}*)*))?$",
+    rf"(?:\?(?P<headers>{_HNV}+={_HNV}*(?:&{_HNV}+={_HNV}*)*))?\Z",
     re.IGNORECASE,
 )
 
 # absoluteURI = scheme ":" (hier-part / opaque-part);  scheme = ALPHA *(ALPHA / DIGIT / "+" / "-" / ".")
-ABSOLUTE_URI = re.compile(rf"^(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):(?:[{_UNRESERVED};/?:@&=+$,\[\]#]|{_ESCAPED})+$")
+ABSOLUTE_URI = re.compile(rf"^(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):(?:[{_UNRESERVED};/?:@&=+$,\[\]#]|{_ESCAPED})+\Z")
 
 # Request-Line = Method SP Request-URI SP SIP-Version CRLF
 # Exactly one blank each (RFC 4475 sections 3.1.2.8 to 3.1.2.10).
-REQUEST_LINE = re.compile(rf"^(?P<method>{TOKEN}) (?P<uri>[^ \t<>]+) SIP/(?P<version>[0-9]+\.[0-9]+)$", re.IGNORECASE)
-SIP_VERSION = re.compile(r"^SIP/[0-9]+\.[0-9]+$", re.IGNORECASE)
+REQUEST_LINE = re.compile(rf"^(?P<method>{TOKEN}) (?P<uri>[^ \t<>]+) SIP/(?P<version>[0-9]+\.[0-9]+)\Z", re.IGNORECASE)
+SIP_VERSION = re.compile(r"^SIP/[0-9]+\.[0-9]+\Z", re.IGNORECASE)
 
 # Status-Line = SIP-Version SP Status-Code SP Reason-Phrase CRLF. The blank before an empty phrase is often left out.
-STATUS_LINE = re.compile(r"^SIP/(?P<version>[0-9]+\.[0-9]+) (?P<status>[0-9]+)(?: (?P<reason>.*))?$", re.IGNORECASE)
+STATUS_LINE = re.compile(r"^SIP/(?P<version>[0-9]+\.[0-9]+) (?P<status>[0-9]+)(?: (?P<reason>.*))?\Z", re.IGNORECASE)
 
 # message-header = field-name HCOLON value;  HCOLON = *( SP / HTAB ) ":" SWS
-FIELD_NAME = re.compile(rf"^{TOKEN}$")
+FIELD_NAME = re.compile(rf"^{TOKEN}\Z")
 # LWS = [*WSP CRLF] 1*WSP: a line that begins with a blank goes on with the one before (section 7.3.1).
 FOLD = re.compile(r"\r\n[ \t]+")
 
@@ -85,16 +85,16 @@ VIA = re.compile(
 )
 
 # CSeq = "CSeq" HCOLON 1*DIGIT LWS Method
-CSEQ = re.compile(rf"^(?P<number>[0-9]+)[ \t]+(?P<method>{TOKEN})$")
+CSEQ = re.compile(rf"^(?P<number>[0-9]+)[ \t]+(?P<method>{TOKEN})\Z")
 
 # callid = word [ "@" word ]
 # Only blanks and controls are kept out: telephones are creative here, and it is only ever compared.
-CALL_ID = re.compile(r"^[^\x00-\x20\x7f]+$")
+CALL_ID = re.compile(r"^[^\x00-\x20\x7f]+\Z")
 
 # SIP-date = rfc1123-date = wkday "," SP date1 SP time SP "GMT"
 SIP_DATE = re.compile(
     r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), [0-9]{2} (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [0-9]{4} "
-    r"[0-9]{2}:[0-9]{2}:[0-9]{2} GMT$"
+    r"[0-9]{2}:[0-9]{2}:[0-9]{2} GMT\Z"
 )
 
 # media-type = m-type SLASH m-subtype *( SEMI m-parameter )

@@ -5,7 +5,8 @@ Every `parse_*` raises `SipDefect` (400) that names the header at fault and neve
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -25,6 +26,10 @@ from edge.sip.grammar import (
 DEFAULT_PORT = 5060
 MAX_SEQUENCE = 2**32 - 1
 """RFC 3261 section 8.1.1.5: 32 bits. Ours stay below 2**31, others' upper half is taken as well."""
+
+REMEMBERED = 1024
+MAX_REMEMBERED = 256
+"""So many addresses of so many characters are kept parsed."""
 
 Parameters = dict[str, str | None]
 """Names in lower case, in order; None: a parameter without a value."""
@@ -121,6 +126,7 @@ class NameAddress:
     display: str
     """Unquoted; empty where there is none."""
     parameters: Parameters
+    """Never changed: the value is shared."""
     bracketed: bool
     """Whether the URI stood in <>."""
 
@@ -132,6 +138,11 @@ class NameAddress:
 
 def parse_name_address(text: str, header: str) -> NameAddress:
     """Read name-addr or addr-spec with parameters."""
+    # The requests of a call repeat the same few addresses; long ones would make the memory a gift to strangers.
+    return _recent(text, header) if len(text) <= MAX_REMEMBERED else _parse_name_address(text, header)
+
+
+def _parse_name_address(text: str, header: str) -> NameAddress:
     text = text.strip(" \t")
     match = NAME_ADDRESS.match(text)
     if match:
@@ -149,6 +160,9 @@ def parse_name_address(text: str, header: str) -> NameAddress:
         # RFC 3261 section 20: a URI with a comma, question mark or semicolon stands in <>.
         raise bad(f"URI with ? outside <> in {header}")
     return NameAddress(text, parse_uri(bare["uri"], header), "", parse_parameters(rest, header), False)
+
+
+_recent = lru_cache(maxsize=REMEMBERED)(_parse_name_address)
 
 
 def _unquoted(quoted: str) -> str:
@@ -198,7 +212,7 @@ class Via:
             parameters["received"] = host
         else:
             parameters.pop("received", None)
-        return replace(self, parameters=parameters)
+        return Via(self.transport, self.host, self.port, parameters)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

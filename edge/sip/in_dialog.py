@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.sip.call import Call, CallState
-from edge.sip.core import Core, HeaderFields
+from edge.sip.core import Core, HeaderFields, checked_fields
 from edge.sip.dtmf_info import DTMF, DTMF_RELAY, parse_info_digit
 from edge.sip.errors import SdpDefect, WrongState
 from edge.sip.events import CallFailed, CallHandle, CallHungUp, InfoReceived, ReinviteReceived, RequestAnswered
@@ -146,6 +146,7 @@ class DialogRequests:
         """Refuse it."""
         if not 300 <= status <= 699:
             raise WrongState(f"{status} does not refuse a session")
+        checked_fields(headers)
         call = self._waiting(handle)
         assert call.incoming is not None
         self._core.respond(call.incoming, status, now, headers=headers)
@@ -165,6 +166,7 @@ class DialogRequests:
         core = self._core
         call = core.call(handle, CallState.UP)
         request = core.dialog_of(call).request("INFO")
+        checked_fields((("Content-Type", content_type),))
         core.set_body(request, content_type, body)
         core.send_in_dialog(call, request, SentRequest(core, call), now)
 

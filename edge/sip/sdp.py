@@ -12,8 +12,8 @@ MAX_SDP_BYTES = 32_768
 """Far above any telephone's offer (1-3 KB); bounds the work of a hostile one."""
 MAX_MEDIA = 32
 
-_CONNECTION = re.compile(r"^IN[ \t]+IP[46][ \t]+([^\s/]+)(?:/[0-9/]+)?$", re.IGNORECASE)
-_MEDIA = re.compile(r"^(\S+)[ \t]+([0-9]{1,5})(?:/[0-9]+)?[ \t]+(\S+)((?:[ \t]+\S+)*)$")
+_CONNECTION = re.compile(r"^IN[ \t]+IP[46][ \t]+([^\s/]+)(?:/[0-9/]+)?\Z", re.IGNORECASE)
+_MEDIA = re.compile(r"^(\S+)[ \t]+([0-9]{1,5})(?:/[0-9]+)?[ \t]+(\S+)((?:[ \t]+\S+)*)\Z")
 _RTPMAP = re.compile(r"^([0-9]{1,3})[ \t]+([^/\s]+)/([0-9]{1,7})(?:/([0-9]+))?")
 _NUMBER = re.compile(r"^[0-9]+")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.sip.call import Call, CallState, Role, Unacknowledged
-from edge.sip.core import ALLOW, Core, HeaderFields
+from edge.sip.core import ALLOW, Core, HeaderFields, checked_fields
 from edge.sip.dialog import called_dialog
 from edge.sip.errors import SdpDefect, WrongState
 from edge.sip.events import (
@@ -118,6 +118,7 @@ class ServerRole:
         call = self._core.call(handle, CallState.OFFERED)
         if not 300 <= status <= 699:
             raise WrongState(f"{status} does not refuse a call")
+        checked_fields((("Reason", reason), *headers))
         self._refuse(call, status, now, reason, headers)
         self._core.finish(call)
 

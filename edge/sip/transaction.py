@@ -10,6 +10,7 @@ from edge.sip.events import Address, Outgoing, Transport
 from edge.sip.message import Headers, Message, Request, Response
 from edge.sip.routing import Arrival, Hop, response_hop
 from edge.sip.timers import Deadlines
+from edge.sip.trace import no_trace
 from edge.sip.transaction_table import (
     INVITE_CLIENT,
     INVITE_SERVER,
@@ -152,7 +153,8 @@ class TransactionLayer:
     def send(self, data: bytes, hop: Hop, message: Message, now: float) -> None:
         """Put bytes into the outbox."""
         self.outbox.append(Outgoing(data, hop.destination, hop.transport, hop.connection))
-        self.configuration.trace(">", summary(message), now)
+        if self.configuration.trace is not no_trace:
+            self.configuration.trace(">", summary(message), now)
 
     def _step(self, transaction: Transaction, event: Input, message: Message | None, now: float) -> None:
         step = transaction.machine.table.get(transaction.state, {}).get(event)
@@ -186,7 +188,9 @@ class TransactionLayer:
             self.deadlines.cancel((transaction, timer))
             transaction.running.discard(timer)
         transaction.state = state
-        self.configuration.trace("=", f"{transaction.machine.name} {transaction.request.call_id} {state.value}", now)
+        if self.configuration.trace is not no_trace:
+            what = f"{transaction.machine.name} {transaction.request.call_id} {state.value}"
+            self.configuration.trace("=", what, now)
         if state is State.TERMINATED:
             self._remove(transaction)
             return

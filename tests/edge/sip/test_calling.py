@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from edge.sip.configuration import Timers
-from edge.sip.errors import SipDefect, UnknownCall, WrongState
+from edge.sip.errors import BadField, SipDefect, UnknownCall, WrongState
 from edge.sip.events import (
     AckTimeout,
     CallAcknowledged,
@@ -535,3 +535,23 @@ def test_outbound_proxy_and_names_left_to_the_shell() -> None:
     peer.user_agent.invite("sip:a@pbx.example", peer.now, sdp=OFFER, destination=("192.0.2.50", 5080))
     peer.heard()
     assert peer.outgoing[0].destination == ("192.0.2.50", 5080)
+
+
+@pytest.mark.parametrize("text", ["a\r\nX-Evil: 1", "a\nb"])
+def test_line_breaks_of_the_application_stay_out_of_headers(text: str) -> None:
+    peer = Peer()
+    incoming = peer.offered()
+    agent, now = peer.user_agent, peer.now
+    with pytest.raises(BadField):
+        agent.reject(incoming.call, 486, now, reason=text)
+    with pytest.raises(BadField):
+        agent.reject(incoming.call, 486, now, headers=(("Retry-After", text),))
+    with pytest.raises(BadField):
+        agent.hang_up(incoming.call, now, reason=text)
+    with pytest.raises(BadField):
+        agent.invite("sip:a@b", now, headers=(("X-A:\r\n", "1"),))
+    with pytest.raises(SipDefect):
+        agent.invite("sip:a@b\n", now)
+    call = agent.invite("sip:a@b", now)
+    with pytest.raises(BadField):
+        agent.cancel(call, now, reason=text)

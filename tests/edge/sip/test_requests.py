@@ -217,3 +217,21 @@ def test_trace_sees_every_message_without_numbers_or_bodies() -> None:
     assert "> 200 1 INVITE call-1" in lines
     assert "= INVITE server call-1 accepted" in lines
     assert not any("agent" in line or "m=audio" in line for line in lines)
+
+
+def test_a_flood_is_refused_without_being_remembered() -> None:
+    peer = Peer(max_transactions=2)
+    for number in range(3):
+        peer.request("OPTIONS", call_id=f"c{number}")
+    (refusal,) = peer.request("INVITE", body=OFFER, call_id="flood")
+    assert isinstance(refusal, Response)
+    assert refusal.status == 503
+    assert isinstance(peer.events[-1], Defect)
+    peer.wait(33)
+    peer.offered(call_id="later")
+
+
+def test_a_large_datagram_is_taken() -> None:
+    """Over 1300 bytes, as a chain of proxies makes it (section 18.1.1 binds the sender, not us)."""
+    incoming = Peer().offered(extra="".join(f"X-Header-{number}: {'y' * 100}\r\n" for number in range(100)))
+    assert len(incoming.headers) > 100
