@@ -93,10 +93,9 @@ class Headers:
     __slots__ = ("_fields", "_values")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields: list[tuple[str, str]] = []
-        self._values: dict[str, list[str]] = {}
-        for name, value in fields:
-            self.add(name, value)
+        self._fields: list[tuple[str, str]] = list(fields)
+        self._values: dict[str, list[str]] | None = None
+        """Values by key, made at the first lookup: what we only send is never looked up."""
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._fields)
@@ -106,12 +105,12 @@ class Headers:
 
     def get(self, key: str) -> str | None:
         """The first value; None where there is none."""
-        values = self._values.get(key)
+        values = (self._values or self._index()).get(key)
         return values[0] if values else None
 
     def all(self, key: str) -> list[str]:
         """All values, one per line."""
-        return self._values.get(key, [])
+        return (self._values or self._index()).get(key, [])
 
     def elements(self, key: str) -> list[str]:
         """All values of a header that takes a list, over all its lines (section 7.3.1)."""
@@ -128,13 +127,25 @@ class Headers:
     def add(self, name: str, value: str) -> None:
         """Append a line."""
         self._fields.append((name, value))
-        self._values.setdefault(_key(name), []).append(value)
+        if self._values is not None:
+            self._values.setdefault(_key(name), []).append(value)
 
     def replace_first(self, key: str, value: str) -> None:
         """Give the first line of that name another value; it must be there."""
         index = next(index for index, (name, _) in enumerate(self._fields) if _key(name) == key)
         self._fields[index] = (self._fields[index][0], value)
-        self._values[key][0] = value
+        self._values = None
+
+    def _index(self) -> dict[str, list[str]]:
+        values: dict[str, list[str]] = {}
+        for name, value in self._fields:
+            key = _KEYS.get(name) or _key(name)
+            if key in values:
+                values[key].append(value)
+            else:
+                values[key] = [value]
+        self._values = values
+        return values
 
 
 class Message:
