@@ -26,6 +26,7 @@ from schemas.call import CallEnded, DtmfIn
 from schemas.control import ControlMessage, ControlReply, Flush
 from schemas.llm import LlmDone
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
+from services.asr.detector import VoiceModel
 from services.asr.engine import Engine
 from services.asr.events import CallEvents, OpenedRun
 from services.asr.feed import AudioFeed
@@ -35,7 +36,6 @@ from services.asr.pool import EnginePool
 from services.asr.recognition import Outcome, Recognition
 from services.asr.turn import values as v
 from services.asr.turn.machine import TurnMachine
-from services.asr.vad.detector import VoiceModel
 
 log = get_logger(__name__)
 

@@ -82,7 +82,9 @@ class AudioFeed:
     def resume(self) -> None:
         """``ready`` may have become true."""
         if self._backlog and not self._draining:
-            self._drain()
+            # Never from inside: an engine that is done at once says so while earlier frames are still being handed on.
+            self._draining = True
+            asyncio.get_running_loop().call_soon(self._drain)
 
     async def close(self) -> None:
         """Hand nothing over any more."""

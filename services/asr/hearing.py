@@ -10,7 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from schemas.audio import AudioFrame
-from services.asr.vad.detector import VoiceDetector
+from services.asr.detector import VoiceDetector
 from services.audio import g711
 
 TICKS_PER_MS = 8

@@ -46,13 +46,21 @@ class EnginePool:
         threading.Thread(target=self._work, name=f"engine-{self._threads}", daemon=True).start()
 
     def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            result: Any = None
-            error: Exception | None = None
-            try:
-                result = job.work()
-            except Exception as raised:
-                error = raised
-            # The loop may have ended while the engine was at work; nobody waits for the result then.
-            with contextlib.suppress(RuntimeError):
-                job.loop.call_soon_threadsafe(job.done, result, error)
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Do one job and forget it: what it holds must not live as long as the thread."""
+        job = self._jobs.get()
+        if job is None:
+            return False
+        result: Any = None
+        error: Exception | None = None
+        try:
+            result = job.work()
+        except Exception as raised:
+            error = raised
+        # The loop may have ended while the engine was at work; nobody waits for the result then.
+        with contextlib.suppress(RuntimeError):
+            job.loop.call_soon_threadsafe(job.done, result, error)
+        return True

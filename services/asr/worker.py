@@ -13,9 +13,9 @@ from config.load import ConfigError
 from config.settings import Settings
 from schemas.session import Stage
 from services.asr.call import AsrCall, Tools
+from services.asr.detector import VoiceModel, load_detector
 from services.asr.engine import Engine, load_engine
 from services.asr.pool import EnginePool
-from services.asr.vad.detector import VoiceModel, load_detector
 
 EXIT_CONFIGURATION = 2
 

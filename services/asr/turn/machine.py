@@ -14,8 +14,9 @@ is shorter when all expected digits were heard, and ``endpointing_max_ms`` while
 are a turn as well: they end it when they are as many as expected, at ``#``, or ``dtmf_timeout_ms`` after the last one.
 Speech while a final is awaited is kept and taken up after it.
 
-A turn is never ended without words or keys. Where a final is empty (noise) nothing is announced: the turn stays open
-under its number, its next final is its next part, and it ends with the words that come then.
+Noise ends no turn. Where a final is empty nothing is announced: the turn stays open under its number, its next final is
+its next part, and it ends with the words that come then. But who spoke for :data:`UNCLEAR_SPEECH_MS`, or made the agent
+fall silent, waits for an answer: such a turn ends without words, with confidence 0.
 
 Barge-in lies across all states: speech of ``interruption_min_ms``, a partial of two words, or a key, while an utterance
 of the agent plays, interrupts that utterance, once.
@@ -39,6 +40,9 @@ DIGITS_CONFIRM_MS = 250
 
 RUN_LIMIT_MS = 20_000
 """A longer run is cut in two, so that a successor never needs more audio than the edge's ring holds (30 s)."""
+
+UNCLEAR_SPEECH_MS = 1000
+"""Speech of this length is more than a noise, even where no word of it was recognised."""
 
 INTERRUPTING_WORDS = 2
 TERMINATOR = "#"
@@ -71,7 +75,7 @@ class Trigger(Enum):
     PART = "part"
     """A final, and another is still awaited or open."""
     WORDS = "words"
-    """The last awaited final: the turn has words, or its keys are done."""
+    """The last awaited final: the turn has words, its keys are done, or it wants an answer for another reason."""
     NOTHING = "nothing"
     """The last awaited final: no words in the turn, no keys."""
     KEYS_PENDING = "keys_pending"
@@ -145,9 +149,10 @@ class TurnMachine:
         self._gate = Gate(settings.vad_confidence, settings.vad_start_ms, settings.vad_stop_ms)
         self._open = start.open
         self._part = start.part
-        self._texts = [start.text] if start.text else []
+        self._texts: dict[int, str] = {-1: start.text} if start.text else {}
         self._confidence = start.confidence
         self._failed = False
+        self._unanswered = False
         self._start_ms = start.speech_start_ms
         self._end_ms = start.speech_end_ms
         self._leftover_voiced = start.voiced
@@ -229,7 +234,7 @@ class TurnMachine:
             return
         self._awaited.discard(final.run)
         if final.text:
-            self._texts.append(final.text)
+            self._texts[final.run] = final.text
             self._confidence = min(self._confidence, final.confidence)
         self._failed = self._failed or final.failed
         if self._awaited or self._run is not None:
@@ -237,7 +242,8 @@ class TurnMachine:
         elif self._keys and not self._keys_done:
             self._pull(Trigger.KEYS_PENDING)
         else:
-            self._pull(Trigger.WORDS if self._texts or self._keys or self._failed else Trigger.NOTHING)
+            wanted = self._texts or self._keys or self._failed or self._unanswered
+            self._pull(Trigger.WORDS if wanted else Trigger.NOTHING)
 
     def _pass_deadlines(self) -> None:
         now = self._now_ms
@@ -286,6 +292,7 @@ class TurnMachine:
         if self._playing is None or self._playing in self._interrupted:
             return
         self._interrupted.add(self._playing)
+        self._unanswered = True
         self._commands.append(v.Interrupt(self._playing, self.turn, why, self._now_ms, began_ms))
 
     # Actions, named by the table.
@@ -317,6 +324,7 @@ class TurnMachine:
     def _do_finish_run(self) -> None:
         if self._run is not None:
             self._end_ms = self._gate.last_voiced_ms
+            self._unanswered = self._unanswered or self._end_ms - self._run_speech_ms >= UNCLEAR_SPEECH_MS
             self._awaited.add(self._run)
             self._commands.append(v.FinishRun(self._run, self._run_speech_ms, self._end_ms))
             self._run = None
@@ -341,8 +349,8 @@ class TurnMachine:
             self._voice(change)
 
     def _do_end_turn(self) -> None:
-        text = " ".join(self._texts)
-        why = "dtmf" if self._keys else "silence" if text else "timeout"
+        text = " ".join(self._texts[run] for run in sorted(self._texts))
+        why = "dtmf" if self._keys else "timeout" if self._failed and not text else "silence"
         start_ms = self._first_key_ms if self._start_ms is None else self._start_ms
         end_ms = self._last_key_ms if self._keys else self._end_ms
         confidence = self._confidence if text or self._keys else 0.0
@@ -350,9 +358,10 @@ class TurnMachine:
         self.turn += 1
         self._open = False
         self._part = 0
-        self._texts = []
+        self._texts = {}
         self._keys = ""
         self._keys_done = False
+        self._unanswered = False
         self._do_drop_speech()
 
     def _do_drop_speech(self) -> None:

@@ -21,10 +21,10 @@ from schemas.control import ControlMessage, ControlReply, ReplayReply, ReplayReq
 from schemas.llm import ListenFor, LlmDone, utterance_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
 from services.asr.call import AsrCall, Tools
+from services.asr.detector import VoiceModel
 from services.asr.engine import Engine
 from services.asr.engines.instant import FrameCounter
 from services.asr.pool import EnginePool
-from services.asr.vad.detector import VoiceModel
 from services.asr.vad.energy import EnergyModel
 from services.audio import g711
 

@@ -120,7 +120,7 @@ async def test_catching_up_waits_for_a_slow_engine() -> None:
     await in_real_time(lambda: len(engine.runs) == 2 and not engine.runs[1].working)
 
     assert [(event.turn, event.text) for event in await line.events(TurnEnded)] == [(1, "one"), (2, "two")]
-    assert [run.accepted for run in engine.runs] == [320 * 65, 320 * 70]
+    assert [run.accepted for run in engine.runs] == [320 * 65, 320 * 65]
 
 
 async def test_a_turn_whose_final_was_said_is_ended_by_the_successor() -> None:

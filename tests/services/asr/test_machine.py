@@ -1,0 +1,348 @@
+"""The turn machine, its gate and its table."""
+
+from __future__ import annotations
+
+import pytest
+
+from config.settings import TurnSection
+from services.asr.turn import values as v
+from services.asr.turn.gate import Gate, VoiceBegan, VoiceEnded
+from services.asr.turn.machine import TABLE, Start, State, Trigger, TurnMachine
+
+pytestmark = pytest.mark.unit
+
+WINDOW_MS = 20
+
+
+class Script:
+    """Drives a machine window by window and keeps its commands."""
+
+    def __init__(self, start: Start = Start(), **settings: int) -> None:  # noqa: B008
+        self.machine = TurnMachine(TurnSection(**settings), start)  # type: ignore[arg-type]
+        self.now_ms = 0
+        self.commands: list[v.Command] = []
+
+    def give(self, given: v.Input) -> list[v.Command]:
+        commands = self.machine.handle(given, self.now_ms)
+        self.commands += commands
+        return commands
+
+    def hear(self, probability: float, milliseconds: int, *, stale: bool = False) -> None:
+        for _ in range(milliseconds // WINDOW_MS):
+            start, self.now_ms = self.now_ms, self.now_ms + WINDOW_MS
+            self.give(v.Heard(probability, start, self.now_ms, stale))
+
+    def speak(self, milliseconds: int) -> None:
+        self.hear(1.0, milliseconds)
+
+    def hush(self, milliseconds: int) -> None:
+        self.hear(0.0, milliseconds)
+
+    def said(self, kind: type[v.Command]) -> list[v.Command]:
+        return [command for command in self.commands if isinstance(command, kind)]
+
+    def end(self) -> v.EndTurn:
+        [ended] = self.said(v.EndTurn)
+        assert isinstance(ended, v.EndTurn)
+        return ended
+
+
+def test_each_action_of_the_table_exists_and_each_state_can_be_left_and_reached() -> None:
+    for _, actions in TABLE.values():
+        assert all(hasattr(TurnMachine, f"_do_{action}") for action in actions)
+    assert {state for state, _ in TABLE} == set(State)
+    assert {following for following, _ in TABLE.values()} == set(State)
+    assert {trigger for _, trigger in TABLE} == set(Trigger)
+
+
+def test_one_utterance() -> None:
+    script = Script()
+    script.hush(400)
+    script.speak(600)
+    script.hush(480)
+    assert script.machine.state is State.PAUSED
+    script.hush(20)
+    assert script.machine.state is State.FINISHING
+    script.give(v.Final(0, "hello", 0.8))
+
+    assert script.commands == [
+        v.VadStarted(400, 1),
+        v.TurnStarted(1, 400, "speech"),
+        v.OpenRun(0, 1, 0, 100),
+        v.VadStopped(1000, 1),
+        v.FinishRun(0, 400, 1000),
+        v.EndTurn(1, "silence", "hello", "", 0.8, 400, 1000),
+    ]
+    assert (script.machine.state, script.machine.turn, script.machine.deadline_ms) == (State.IDLE, 2, None)
+
+
+def test_a_voice_that_begins_as_patience_ends_is_waited_for() -> None:
+    script = Script()
+    script.speak(600)
+    script.hush(440)
+    script.speak(240)
+    assert script.machine.state is State.VOICED
+    script.hush(520)
+    script.give(v.Final(0, "one turn"))
+    assert script.end().speech_end_ms == 1280
+
+
+def test_a_click_as_patience_ends_only_delays_the_end() -> None:
+    script = Script()
+    script.speak(600)
+    script.hush(440)
+    script.speak(100)
+    assert script.machine.state is State.PAUSED
+    script.hush(20)
+    assert script.machine.state is State.FINISHING
+
+
+def test_all_expected_digits_shorten_patience_and_missing_ones_lengthen_it() -> None:
+    script = Script()
+    script.give(v.Expect(4))
+    script.speak(600)
+    script.give(v.Partial(0, "four two seven"))
+    script.hush(2980)
+    assert script.machine.state is State.PAUSED
+    script.hush(20)
+    assert script.machine.state is State.FINISHING
+
+    script = Script()
+    script.give(v.Expect(4))
+    script.speak(600)
+    script.give(v.Partial(0, "four 27 one"))
+    script.hush(240)
+    assert script.machine.state is State.PAUSED
+    script.hush(20)
+    assert script.machine.state is State.FINISHING
+
+    script = Script()
+    script.give(v.Expect(4))
+    script.speak(600)
+    script.give(v.Partial(0, "i do not know"))
+    script.hush(500)
+    assert script.machine.state is State.FINISHING
+
+
+def test_the_maximum_binds_where_it_is_the_smaller_one() -> None:
+    script = Script(endpointing_min_ms=500, endpointing_max_ms=300)
+    script.speak(600)
+    script.hush(300)
+    assert script.machine.state is State.FINISHING
+
+
+def test_keys_and_words_of_one_turn_end_it_together() -> None:
+    script = Script()
+    script.give(v.Expect(2))
+    script.give(v.Key("4", 0))
+    script.speak(400)
+    script.give(v.Key("2", 400))
+    assert script.machine.state is State.FINISHING
+    script.give(v.Final(0, "well"))
+    assert script.end() == v.EndTurn(1, "dtmf", "well", "42", 1.0, 0, 400)
+
+
+def test_a_final_waits_for_keys_that_are_pending() -> None:
+    script = Script()
+    script.speak(600)
+    script.hush(480)
+    script.give(v.Key("9", 1080))
+    script.hush(20)
+    script.give(v.Final(0, "nine"))
+    assert script.machine.state is State.KEYING
+    assert not script.said(v.EndTurn)
+    script.hush(1500)
+    ended = script.end()
+    assert (ended.why, ended.text, ended.digits) == ("dtmf", "nine", "9")
+
+
+def test_a_lone_pound_key_is_a_key() -> None:
+    script = Script()
+    script.give(v.Key("#", 0))
+    script.hush(1500)
+    assert script.end().digits == "#"
+
+
+def test_keys_that_are_complete_while_a_final_is_awaited() -> None:
+    script = Script()
+    script.give(v.Expect(1))
+    script.speak(600)
+    script.hush(500)
+    script.give(v.Key("5", 1100))
+    assert script.machine.state is State.FINISHING
+    script.give(v.Final(0, ""))
+    assert script.end().digits == "5"
+
+
+def test_speech_that_outlasts_its_keys_is_said_to_stop() -> None:
+    script = Script()
+    script.speak(400)
+    script.give(v.Key("5", 400))
+    script.give(v.Key("#", 400))
+    script.give(v.Final(0, ""))
+    assert script.machine.state is State.IDLE
+    script.hush(400)
+    assert script.said(v.VadStopped) == [v.VadStopped(400, 2)]
+    script.give(v.Key("1", 800))
+    assert script.machine.state is State.KEYING
+
+
+def test_a_final_that_nobody_awaits_is_ignored() -> None:
+    script = Script()
+    script.give(v.Final(7, "ghost"))
+    script.speak(400)
+    script.give(v.Final(0, "too early"))
+    script.give(v.Partial(3, "stranger here"))
+    assert script.machine.state is State.VOICED
+    assert not script.said(v.EndTurn)
+
+
+def test_speech_during_a_slow_final_is_the_next_turn_with_all_its_changes() -> None:
+    script = Script()
+    script.speak(600)
+    script.hush(500)
+    script.speak(400)
+    script.hush(600)
+    script.speak(400)
+    assert script.machine.state is State.FINISHING
+    script.give(v.Final(0, "first"))
+    assert script.machine.state is State.VOICED
+    assert script.said(v.OpenRun)[1] == v.OpenRun(1, 2, 0, 800)
+    script.hush(500)
+    script.give(v.Final(1, "second"))
+    assert [command.turn for command in script.said(v.EndTurn)] == [1, 2]  # type: ignore[union-attr]
+
+
+def test_a_long_run_is_cut_in_two_and_both_finals_count() -> None:
+    script = Script()
+    script.speak(20_400)
+    assert script.said(v.FinishRun) == [v.FinishRun(0, 0, 20_200)]
+    assert script.said(v.OpenRun)[1] == v.OpenRun(1, 1, 1, 0)
+    script.hush(500)
+    script.give(v.Final(1, "end", 0.5))
+    assert not script.said(v.EndTurn)
+    script.give(v.Final(0, "begin", 0.9))
+    ended = script.end()
+    # A part whose final comes late stands where it was said.
+    assert (ended.text, ended.confidence) == ("begin end", 0.5)
+
+
+def test_a_part_that_comes_while_the_caller_pauses() -> None:
+    script = Script()
+    script.speak(20_400)
+    script.hush(220)
+    script.give(v.Final(0, "begin"))
+    assert script.machine.state is State.PAUSED
+
+
+@pytest.mark.parametrize(("spoken_ms", "answered"), [(400, False), (1000, True)])
+def test_speech_without_words_is_answered_where_it_is_no_noise(spoken_ms: int, answered: bool) -> None:
+    script = Script()
+    script.speak(spoken_ms)
+    script.hush(500)
+    script.give(v.Final(0, ""))
+    assert bool(script.said(v.EndTurn)) is answered
+    if answered:
+        assert (script.end().why, script.end().text, script.end().confidence) == ("silence", "", 0.0)
+    else:
+        assert script.machine.state is State.IDLE
+
+
+def test_who_stopped_the_agent_gets_an_answer() -> None:
+    script = Script()
+    script.give(v.PlayoutBegan(0))
+    script.speak(600)
+    script.give(v.PlayoutEnded(0))
+    script.hush(500)
+    script.give(v.Final(0, ""))
+    assert script.end().text == ""
+
+
+def test_an_engine_that_failed_ends_the_turn() -> None:
+    script = Script()
+    script.speak(400)
+    script.hush(500)
+    script.give(v.Final(0, "", 0.0, failed=True))
+    assert (script.end().why, script.end().confidence) == ("timeout", 0.0)
+
+
+def test_a_partial_of_a_failed_engine_is_better_than_nothing() -> None:
+    script = Script()
+    script.speak(400)
+    script.hush(500)
+    script.give(v.Final(0, "where is", 0.0, failed=True))
+    assert (script.end().why, script.end().text) == ("silence", "where is")
+
+
+def test_an_utterance_is_interrupted_once_and_only_while_it_plays() -> None:
+    script = Script()
+    script.speak(1000)
+    script.give(v.PlayoutBegan(100))
+    script.speak(400)
+    script.give(v.PlayoutEnded(7))
+    script.give(v.PlayoutBegan(100))
+    script.speak(400)
+    assert script.said(v.Interrupt) == [v.Interrupt(100, 1, "speech", 1000, 0)]
+
+
+def test_stale_speech_interrupts_nobody() -> None:
+    script = Script(start=Start(playing=3))
+    script.hear(1.0, 2000, stale=True)
+    assert not script.said(v.Interrupt)
+    script.speak(20)
+    assert len(script.said(v.Interrupt)) == 1
+
+
+def test_what_a_predecessor_interrupted_stays_so() -> None:
+    script = Script(start=Start(playing=3, interrupted=frozenset({3})))
+    script.speak(2000)
+    assert not script.said(v.Interrupt)
+
+
+def test_no_frames_mean_silence_when_time_goes_on() -> None:
+    script = Script()
+    script.speak(600)
+    assert script.machine.deadline_ms == 800
+    script.now_ms = 800
+    script.give(v.Tick())
+    assert script.machine.deadline_ms == 1100
+    script.now_ms = 1100
+    script.give(v.Tick())
+    assert script.said(v.FinishRun) == [v.FinishRun(0, 0, 600)]
+
+
+def test_a_rising_voice_is_forgotten_when_frames_stop() -> None:
+    script = Script()
+    script.speak(180)
+    script.give(v.Tick())
+    script.speak(180)
+    assert not script.said(v.VadStarted)
+
+
+def test_a_successor_ends_what_was_recognised() -> None:
+    start = Start(
+        turn=4, open=True, part=1, text="where is my card", confidence=0.7, speech_start_ms=100, speech_end_ms=900
+    )
+    script = Script(start)
+    assert script.machine.deadline_ms == 1400
+    script.now_ms = 1400
+    script.give(v.Tick())
+    assert script.commands == [v.EndTurn(4, "silence", "where is my card", "", 0.7, 100, 900)]
+    assert script.machine.turn == 5
+
+
+def test_gate_holds_on_to_a_fading_word() -> None:
+    gate = Gate(0.7, 100, 200)
+    assert gate.hear(0.6, 0, 20) is None
+    assert not gate.rising
+    for start in range(0, 80, 20):
+        assert gate.hear(0.8, start, start + 20) is None
+    assert gate.rising
+    assert gate.hear(0.8, 80, 100) == VoiceBegan(0)
+    assert gate.deadline_ms == 300
+    assert gate.hear(0.56, 100, 120) is None
+    assert gate.last_voiced_ms == 120
+    assert gate.hear(0.5, 120, 140) is None
+    assert gate.hear(0.5, 300, 320) == VoiceEnded(120)
+    assert gate.deadline_ms is None
+    assert gate.quiet(900) is None
