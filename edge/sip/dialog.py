@@ -78,7 +78,7 @@ class Dialog:
 
     def refresh_target(self, message: Message, arrival: Arrival | None) -> None:
         """Take the Contact of a re-INVITE, an UPDATE or their 2xx (12.2.1.2, 12.2.2). The route set never changes."""
-        if message.contacts:
+        if message.contacts and message.contacts[0].uri.is_sip:
             self.remote_target = message.contacts[0].uri
         if arrival is not None:
             self.arrival = arrival
@@ -115,7 +115,8 @@ def called_dialog(request: Request, local_tag: str, arrival: Arrival) -> Dialog:
 
 def calling_dialog(request: Request, response: Response, arrival: Arrival | None) -> Dialog:
     """The dialog that a response to our INVITE makes (12.1.2): the route set is the Record-Route reversed."""
-    contact = response.contacts[0].uri if response.contacts else request.target
+    usable = [contact.uri for contact in response.contacts if contact.uri.is_sip]
+    contact = usable[0] if usable else request.target
     return Dialog(
         call_id=request.call_id,
         local_tag=request.sender.tag,

@@ -11,6 +11,9 @@ from edge.sip.server import ServerRole
 from edge.sip.trace import no_trace
 from edge.sip.transaction import summary
 
+TARGET_METHODS = ("INVITE", "UPDATE")
+"""Methods whose Contact says where our own requests go."""
+
 
 class Dispatcher:
     """Reads a message and takes it to whom it concerns."""
@@ -103,6 +106,8 @@ class Dispatcher:
             return status, "method that is not taken here", (ALLOW,)
         if request.target.scheme != "sip":
             return 416, "Request-URI with a scheme other than sip", ()
+        if request.method in TARGET_METHODS and not _reachable(request):
+            return 400, "Contact that is not a SIP URI", ()
         if self._core.layer.is_merged(request):
             return 482, "the same request came by another way", ()
         required = request.headers.elements("require")
@@ -110,3 +115,10 @@ class Dispatcher:
         if unsupported:
             return 420, "Require names an extension that is not supported", (("Unsupported", ", ".join(unsupported)),)
         return None
+
+
+def _reachable(request: Request) -> bool:
+    """Whether requests of ours could find the peer: by its Contact, or by its From as RFC 2543 allows."""
+    if request.contacts:
+        return request.contacts[0].uri.is_sip
+    return bool(request.recipient.tag) or request.sender.uri.is_sip

@@ -34,7 +34,8 @@ class UserAgent:
         self, data: bytes, source: Address, transport: Transport, now: float, connection: object | None = None
     ) -> list[Event]:
         """One datagram, or one message as framed from a TCP `connection`. Never raises for what a peer sent."""
-        self._dispatcher.receive(data, Arrival(source, transport, connection), now)
+        # IPv6 sockets give four numbers; host and port name the peer.
+        self._dispatcher.receive(data, Arrival((source[0], source[1]), transport, connection), now)
         return self._take_events()
 
     def messages_to_send(self, now: float) -> list[Outgoing]:

@@ -235,3 +235,11 @@ def test_a_large_datagram_is_taken() -> None:
     """Over 1300 bytes, as a chain of proxies makes it (section 18.1.1 binds the sender, not us)."""
     incoming = Peer().offered(extra="".join(f"X-Header-{number}: {'y' * 100}\r\n" for number in range(100)))
     assert len(incoming.headers) > 100
+
+
+@pytest.mark.parametrize("contact", ["Contact: <tel:+1555>\r\n", "Contact: <mailto:a@b>\r\n"])
+def test_a_caller_that_cannot_be_reached_is_refused(contact: str) -> None:
+    peer = Peer()
+    (refusal,) = peer.request("INVITE", body=OFFER, contact=contact)
+    assert isinstance(refusal, Response)
+    assert refusal.status == 400
