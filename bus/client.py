@@ -205,6 +205,9 @@ class NatsConnection:
     def on_reconnected(self, listener: Callable[[], None]) -> None:
         self._link.on_reconnected(listener)
 
+    def forget_listener(self, listener: Callable[[], None]) -> None:
+        self._link.forget_listener(listener)
+
     async def ready(self, timeout_ms: float) -> None:
         """Wait until connected. Raises ``BusUnavailable``: not within ``timeout_ms``, or closed."""
         await self._link.ready(timeout_ms)

@@ -170,5 +170,8 @@ class Connection(Protocol):
     def on_reconnected(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` each time the connection is back."""
 
+    def forget_listener(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` no more."""
+
     async def close(self, drain_ms: int = 2000) -> None:
         """Drain: finish what came in, send what is queued, then close. Never raises, never hangs."""

@@ -100,6 +100,10 @@ class Link:
     def on_reconnected(self, listener: Callable[[], None]) -> None:
         self._back.append(listener)
 
+    def forget_listener(self, listener: Callable[[], None]) -> None:
+        self._lost = [known for known in self._lost if known != listener]
+        self._back = [known for known in self._back if known != listener]
+
     async def ready(self, timeout_ms: float) -> None:
         """Wait until connected.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
@@ -28,13 +27,14 @@ from bus.interface import (
     Subscription,
     WorkQueue,
 )
+from bus.logs import get_logger
 from bus.memory_stream import MemoryConsumer, MemoryStore, MemoryStream
 from bus.memory_views import MemoryBucket, MemoryWorkQueue
 from bus.topology import Topology, topology
 from config.settings import StreamsSection
-from schemas.subjects import DISCONNECT_SUBJECT, matches
+from schemas.subjects import DISCONNECT_SUBJECT, matches, template_of
 
-LOG = logging.getLogger("callbus.bus")
+log = get_logger(__name__)
 Result = TypeVar("Result")
 
 
@@ -69,11 +69,7 @@ class MemorySubscription:
         if not self._pending:
             return
         message = self._pending.popleft()
-        try:
-            self._handler(message)
-        except Exception:
-            self.owner.handler_errors += 1
-            LOG.exception("handler of %s failed", self.subject, extra={"event": "bus_handler_failed"})
+        self.owner.handle(lambda: self._handler(message), template_of(self.subject))
 
 
 class MemoryServer:
@@ -332,6 +328,10 @@ class MemoryConnection:
     def on_reconnected(self, listener: Callable[[], None]) -> None:
         self._back.append(listener)
 
+    def forget_listener(self, listener: Callable[[], None]) -> None:
+        self._lost = [known for known in self._lost if known != listener]
+        self._back = [known for known in self._back if known != listener]
+
     async def close(self, drain_ms: int = 2000) -> None:
         if self._closed:
             return
@@ -347,7 +347,7 @@ class MemoryConnection:
             call()
         except Exception:
             self.handler_errors += 1
-            LOG.exception("handler of %s failed", what, extra={"event": "bus_handler_failed"})
+            log.exception("bus_handler_failed", message=f"the handler of {what} failed")
 
     def _leave(self) -> None:
         self._closed = True

@@ -24,6 +24,8 @@ class Owner(Protocol):
 
     def on_reconnected(self, listener: Callable[[], None]) -> None: ...
 
+    def forget_listener(self, listener: Callable[[], None]) -> None: ...
+
 
 class MemoryClaim:
     """One delivery out of a work queue."""
@@ -146,6 +148,7 @@ class MemoryWatch:
 
     async def close(self) -> None:
         self._closed = True
+        self._owner.forget_listener(self._catch_up)
         if self._offer in self._store.watchers:
             self._store.watchers.remove(self._offer)
 

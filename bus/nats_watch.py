@@ -76,6 +76,7 @@ class NatsWatch:
 
     async def close(self) -> None:
         self._closed = True
+        self._owner.forget_listener(self._renew)
         for task in (self._renewing, self._watching):
             if task is not None:
                 task.cancel()

@@ -126,7 +126,10 @@ class NatsServerProcess:
 
     def freeze(self) -> None:
         """Stop it in its tracks (SIGSTOP): connections stay open, nothing is answered."""
-        os.kill(self._running_pid(), signal.SIGSTOP)
+        pid = self._running_pid()
+        os.kill(pid, signal.SIGSTOP)
+        if hasattr(os, "waitid"):  # the signal returns before the last thread stands
+            os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on (SIGCONT)."""

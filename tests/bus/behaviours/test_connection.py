@@ -73,6 +73,30 @@ async def test_listeners_hear_of_loss_and_return_and_may_raise(world: World) -> 
     assert bus.connected
 
 
+async def test_a_forgotten_listener_hears_nothing_more(world: World) -> None:
+    bus = await world.connect("a")
+    told: list[str] = []
+
+    def lost() -> None:
+        told.append("lost")
+
+    def back() -> None:
+        told.append("back")
+
+    bus.on_disconnected(lost)
+    bus.on_reconnected(back)
+    await world.interrupt(bus)
+    await world.restore(bus)
+    await until(lambda: told == ["lost", "back"])
+    bus.forget_listener(lost)
+    bus.forget_listener(back)
+    bus.forget_listener(back)
+    await world.interrupt(bus)
+    await world.restore(bus)
+    await bus.flush()
+    assert told == ["lost", "back"]
+
+
 async def test_what_is_published_while_away_is_dropped_and_counted_not_sent_late(world: World) -> None:
     sender, receiver = await world.connect("a"), await world.connect("b")
     got: list[bytes] = []
