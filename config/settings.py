@@ -87,6 +87,9 @@ class EdgeSection(Section, frozen=True, kw_only=True):
         int,
         Meta(ge=-20, le=19, description="Priority wanted of the system: -20 first, 19 last; as far as it is allowed"),
     ] = -10
+    realtime: Annotated[
+        bool, Meta(description="Run before everything else (SCHED_RR) where the system allows it, else by niceness")
+    ] = False
 
 
 class AsrSection(Section, frozen=True, kw_only=True):

@@ -265,6 +265,8 @@ class Call:
         """End the call from this side, in whatever state it is."""
         if self.state is CallState.ENDED:
             return
+        if self.state is CallState.OFFERED and result is CallResult.COMPLETED:
+            result = CallResult.REJECTED
         try:
             self._signalling.agent.hang_up(self.handle, self._now())
         except UsageError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from bus import codec
@@ -45,6 +45,7 @@ class CallBus:
         self._edge = edge
         self._recorder = Recorder(connection, service=SERVICE)
         self._subscriptions: list[Subscription] = []
+        self._closed = False
         self._failures = 0
         self._recordings = {way: subjects.recording(way, call_id, self.tenant) for way in ("in", "out")}
         self._chunks = {"in": 0, "out": 0}
@@ -62,18 +63,21 @@ class CallBus:
         """
         connection, call_id, tenant = self._connection, self.call_id, self.tenant
         audio = subjects.live_audio("out", call_id, tenant)
-        self._subscriptions.append(await subscribe_audio(connection, audio, on_audio, service=SERVICE))
-        self._subscriptions.append(
-            await serve_control(connection, SERVICE, call_id, tenant, on_command, service=SERVICE)
-        )
-        self._subscriptions.append(
-            await connection.subscribe(
-                subjects.replay(call_id, tenant), lambda message: self._on_replay(message, replay)
-            )
-        )
+        replays = subjects.replay(call_id, tenant)
+        await self._keep(subscribe_audio(connection, audio, on_audio, service=SERVICE))
+        await self._keep(serve_control(connection, SERVICE, call_id, tenant, on_command, service=SERVICE))
+        await self._keep(connection.subscribe(replays, lambda message: self._on_replay(message, replay)))
+
+    async def _keep(self, subscribing: Awaitable[Subscription]) -> None:
+        """The caller may have given up meanwhile: then the subscription ends as soon as it stands."""
+        subscription = await subscribing
+        self._subscriptions.append(subscription)
+        if self._closed:
+            await subscription.close()
 
     async def close(self) -> None:
         """Stop listening, and wait until everything said is stored."""
+        self._closed = True
         for subscription in self._subscriptions:
             await subscription.close()
         await self._recorder.close(CLOSE_TIMEOUT_MS)

@@ -1,0 +1,118 @@
+"""The edge process's parts, in this process and with the bus in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+from typing import Any
+
+import msgspec
+import pytest
+
+from bus import codec
+from bus.memory import MemoryServer
+from bus.service import ServiceContext
+from config.settings import EdgeSection, OwnershipSection, Settings
+from edge import __main__ as program
+from edge import process
+from edge.process import EdgeProcess, main, raise_file_limit, wait_until
+from schemas import call
+from schemas.session import WorkerRecord
+from tests.edge.harness import LOCAL, Observer, until
+from tests.fakes.caller import HOST, Caller
+
+pytestmark = pytest.mark.integration
+
+
+def context(server: MemoryServer, section: EdgeSection = LOCAL, drain_ms: int = 300) -> ServiceContext:
+    section = msgspec.structs.replace(section, niceness=0)
+    settings = Settings(edge=section, ownership=OwnershipSection(drain_ms=drain_ms))
+    return ServiceContext("edge", settings, server.connect("edge"), "edge-inside")
+
+
+async def test_from_start_to_drain() -> None:
+    server = MemoryServer()
+    inside = context(server)
+    observer = Observer(server.connect("observer"))
+    await observer.start()
+    beats: list[WorkerRecord] = []
+    await observer.connection.subscribe("hb.edge.*", lambda m: beats.append(codec.decode(m.data, WorkerRecord)))
+    running = asyncio.create_task(main(inside))
+    await until(lambda: bool(beats))
+    port = int(beats[-1].figures["sip_port"])
+    async with Caller() as caller:
+        await caller.dial(port)
+        await until(lambda: beats[-1].calls == 1 and beats[-1].figures["pacer_turns"] > 20)
+        assert beats[-1].figures["pacer_late_max_ms"] >= beats[-1].figures["pacer_late_p50_ms"]
+        inside.stopping.set()
+        ended = await observer.wait_for(call.CallEnded)
+        await running
+    assert ended.reason == "edge_stopping"
+    assert any(beat.draining for beat in beats)
+
+
+async def test_a_port_in_use_is_exit_code_1() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind((HOST, 0))
+        section = msgspec.structs.replace(LOCAL, sip_port=taken.getsockname()[1])
+        with pytest.raises(SystemExit) as stopped:
+            await main(context(MemoryServer(), section))
+    assert stopped.value.code == 1
+
+
+async def test_a_stage_that_is_none_is_exit_code_2() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        await main(context(MemoryServer(), msgspec.structs.replace(LOCAL, required_stages="speech")))
+    assert stopped.value.code == 2
+
+
+async def test_stopping_without_calls_is_quick() -> None:
+    edge = EdgeProcess(context(MemoryServer(), drain_ms=60_000))
+    await edge.start()
+    assert edge.sip_port > 0
+    async with asyncio.timeout(5):
+        await edge.stop()
+
+
+async def test_waiting_has_an_end() -> None:
+    assert not await wait_until(lambda: False, 0.05)
+    assert await wait_until(lambda: True, 0.0)
+
+
+def test_open_files_are_raised_as_far_as_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (100, 400))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    raise_file_limit(50)
+    raise_file_limit(300)
+    raise_file_limit(1000)
+    assert asked == [(300, 400), (400, 400)]
+
+
+def test_priority_that_is_not_allowed_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(13, "not allowed")
+
+    monkeypatch.setattr(process.os, "setpriority", refuse)
+    monkeypatch.setattr(process.os, "sched_setscheduler", refuse)
+    process.raise_priority(-10, realtime=True)
+
+
+def test_realtime_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(process.os, "sched_setscheduler", lambda _, policy, __: asked.append(policy))
+    process.raise_priority(0, realtime=True)
+    assert asked == [os.SCHED_RR | os.SCHED_RESET_ON_FORK]
+
+
+def test_the_program_runs_the_service(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ran: list[tuple[str, object]] = []
+    monkeypatch.setattr(program, "run_service", lambda name, serve: ran.append((name, serve)))
+    program.main([])
+    assert ran == [("edge", main)]
+    with pytest.raises(SystemExit) as stopped:
+        program.main(["--help"])
+    assert stopped.value.code == 0
+    assert "CALLBUS_EDGE__MAX_CALLS" in capsys.readouterr().out
