@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 THREADS = 2
 """Enough for an engine that keeps Python's lock while it works, and for one that does not on a small machine."""
+SPARE_THREADS = 8
+"""Most threads that replace such as hang; after that the engine is broken and every run times out."""
 
 
 class _Job(NamedTuple):
@@ -25,6 +27,7 @@ class EnginePool:
     def __init__(self, threads: int = THREADS) -> None:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads = 0
+        self._spare = SPARE_THREADS
         for _ in range(threads):
             self._add_thread()
 
@@ -34,7 +37,9 @@ class EnginePool:
 
     def replace_thread(self) -> None:
         """A job does not come back: let another thread do the work that waits behind it."""
-        self._add_thread()
+        if self._spare > 0:
+            self._spare -= 1
+            self._add_thread()
 
     def close(self) -> None:
         """End the threads after the jobs that wait; those that hang are left behind."""

@@ -68,7 +68,7 @@ class Recognition:
         self._waiting = bytearray()
         self._segments: list[tuple[float, float]] = []
         self._bytes = 0
-        self._busy = self._finishing = self._over = False
+        self._busy = self._finishing = self._over = self._inside = False
         self._partial = ""
         self._timer: Timer | None = None
         self._held: Outcome | None = None
@@ -119,6 +119,16 @@ class Recognition:
 
     def _work(self, chunk: bytes, last: bool) -> str | Transcript | None:
         """On a thread of the pool where the engine blocks."""
+        self._inside = True
+        try:
+            return self._use_engine(chunk, last)
+        finally:
+            self._inside = False
+
+    def _use_engine(self, chunk: bytes, last: bool) -> str | Transcript | None:
+        if self._over:
+            # Out of time before the engine got to it: whoever waits behind need not wait for this as well.
+            return None
         if self._run is None:
             self._run = self._engine.open(self._listen_for)
         partial = None
@@ -151,7 +161,8 @@ class Recognition:
 
     def _time_out(self) -> None:
         if not self._over:
-            self._pool.replace_thread()
+            if self._inside:
+                self._pool.replace_thread()
             self._fail("engine_timeout", None)
 
     def _fail(self, code: str, error: Exception | None) -> None:

@@ -153,16 +153,39 @@ async def test_out_of_time_the_pool_goes_on_and_the_run_is_dropped_when_it_retur
     pool.close()
 
 
-async def test_a_cancelled_run_gives_back_what_it_holds() -> None:
+async def test_a_cancelled_run_gives_back_what_it_holds_once_the_engine_is_out_of_it() -> None:
+    entered, may_leave = threading.Event(), threading.Event()
+
+    class Run(ScriptedRun):
+        def accept(self, pcm: bytes) -> str | None:
+            entered.set()
+            may_leave.wait(5)
+            return None
+
+    run = Run("x", False, None)
+    engine = ScriptedEngine("x", blocking=True)
+    engine.open = lambda listen_for: run  # type: ignore[method-assign]
+    listener = Listener(engine)
+    listener.feed(20)
+    await asyncio.to_thread(entered.wait, 5)
+    listener.recognition.cancel()
+    assert not run.cancelled
+    may_leave.set()
+    await until(lambda: run.cancelled)
+    listener.recognition.cancel()
+    listener.recognition.finish()
+    listener.feed(20)
+    await asyncio.sleep(0.01)
+    assert listener.outcomes == []
+
+
+async def test_a_run_that_rests_is_given_back_at_once() -> None:
     engine = ScriptedEngine("x", blocking=True)
     listener = Listener(engine)
     listener.feed(20)
+    await until(lambda: listener.idle)
     listener.recognition.cancel()
-    await until(lambda: engine.runs and engine.runs[0].cancelled)
-    listener.recognition.cancel()
-    listener.recognition.finish()
-    await asyncio.sleep(0.01)
-    assert listener.outcomes == []
+    assert engine.runs[0].cancelled
 
 
 async def test_the_pool_survives_a_loop_that_is_gone() -> None:
@@ -182,3 +205,30 @@ async def test_the_pool_survives_a_loop_that_is_gone() -> None:
     pool.submit(lambda: 42, lambda result, error: results.append(result))
     await until(lambda: results)
     assert results == [42]
+
+
+async def test_work_that_waits_past_its_time_is_not_done() -> None:
+    pool = EnginePool(1)
+    held = ScriptedEngine("held", blocking=True, hang=True)
+    first = Listener(held, pool)
+    first.recognition.finish()
+    await until(lambda: held.runs)
+    engine = ScriptedEngine("never", blocking=True)
+    second = Listener(engine, pool)
+    second.feed(20)
+    second.recognition.finish()
+    await second.clock.advance(500)
+    assert [outcome.error for outcome in second.outcomes] == ["engine_timeout"]
+    held.free()
+    await until(lambda: first.outcomes)
+    await asyncio.sleep(0.05)
+    assert engine.runs == []
+
+
+async def test_threads_that_replace_hanging_ones_are_few() -> None:
+    pool = EnginePool(1)
+    before = threading.active_count()
+    for _ in range(50):
+        pool.replace_thread()
+    assert threading.active_count() - before <= 8
+    pool.close()
