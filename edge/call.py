@@ -120,6 +120,8 @@ class Call:
                 await self.bus.open(self.media.offer_audio, self.commands.handle, self.media.replay)
                 await self.media.open(self)
         except (BusError, OSError, TimeoutError) as error:
+            if self.state is CallState.ENDED:
+                return  # The caller gave up meanwhile, and the sockets are closed.
             log.warning("call_setup_failed", message=f"set-up failed: {type(error).__name__}", call_id=self.call_id)
             refusal = admission.BUS_AWAY if isinstance(error, BusError) else admission.SETUP_FAILED
             self._refuse(refusal)
