@@ -84,7 +84,7 @@ async def test_no_traceback_per_attempt_and_one_line_for_each_five_seconds(
     connection._link._said_at -= 6
     failures = connection._link._failures
     await until(lambda: connection._link._failures > failures + 2)
-    assert "".join(capsys.readouterr()).count("does not answer") == 1
+    assert "".join(capsys.readouterr()).count("does not answer") == 1  # and the next after five seconds
     await connection.close()
 
 
@@ -283,13 +283,21 @@ async def test_wait_says_that_nats_does_not_answer_and_goes_on_when_it_does(
     server = fresh_nats()
     server.stop()
     connecting = asyncio.ensure_future(connect("test", NatsSection(url=server.url, reconnect_wait_ms=10)))
-    await asyncio.sleep(0.5)
+    output = ""
+
+    def said() -> bool:
+        nonlocal output
+        output += "".join(capsys.readouterr())
+        return "does not answer" in output
+
+    await until(said)
+    await asyncio.sleep(0.2)
     assert not connecting.done()
-    output = "".join(capsys.readouterr())
+    said()
     assert output.count("does not answer") == 1
     assert server.url in output
     server.start()
-    connection = await asyncio.wait_for(connecting, 5)
+    connection = await asyncio.wait_for(connecting, 10)
     await still_works(connection)
     await connection.close()
 
@@ -300,7 +308,7 @@ async def test_without_wait_an_absent_server_is_an_error_at_once(fresh_nats: Ser
     began = time.monotonic()
     with pytest.raises(BusUnavailable, match="does not answer; is nats-server running there"):
         await connect("test", NatsSection(url=server.url), wait=False)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
     assert len(asyncio.all_tasks()) == 1
 
 
