@@ -128,6 +128,17 @@ class Recorder:
         """Store a chunk of the recording after all that was recorded before. It has no live copy."""
         self._add(_Entry(subject, data, {MESSAGE_ID: dedupe_id}, None, False))
 
+    async def prepare(self, *fenced_subjects: str) -> None:
+        """Learn the last sequence of subjects whose events will be fenced, at a takeover, before the first of them.
+
+        Without it the first such event goes out as a live-only copy while its sequence is looked up, and what others
+        say because of it may be stored before it. A first owner needs no look: nobody can have written before it.
+        """
+        for subject in fenced_subjects:
+            with contextlib.suppress(BusError):
+                newest = await self._connection.last(subject)
+                self._sequences.setdefault(subject, newest.stream_sequence if newest else 0)
+
     async def flush(self, timeout_ms: int) -> bool:
         """Wait until everything is stored; False where the time did not suffice or the recorder was fenced off."""
         if not self._idle.is_set() and timeout_ms > 0:
@@ -172,6 +183,8 @@ class Recorder:
             return False
         if not entry.fenced:
             return True
+        if entry.event is not None and entry.event.epoch <= 1:
+            self._sequences.setdefault(entry.subject, 0)
         known = entry.subject in self._sequences
         return known and not any(other.fenced and other.subject == entry.subject for other in flight)
 

@@ -138,6 +138,7 @@ class AsrCall:
 
     async def _take_over(self, feed: CallFeed) -> None:
         await feed.caught_up.wait()
+        await self._events.prepare()
         if not self._closed:
             self._begin()
 

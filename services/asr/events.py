@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from bus.publish import Recorder
 from schemas.asr import AsrFinal, AsrPartial
 from schemas.failure import FAILURES, Failure
+from schemas.subjects import event_subject
 from schemas.turn import TurnEnded, TurnInterrupted, TurnStarted
 from schemas.vad import VadStarted, VadStopped
 from services.asr.recognition import Outcome
@@ -91,6 +92,13 @@ class CallEvents:
             **self._base(),
         )
         self._recorder.record(event)
+
+    async def prepare(self) -> None:
+        """At a takeover: learn what the predecessor wrote last, so that the first final goes straight to the record."""
+        base = self._base()
+        await self._recorder.prepare(
+            *(event_subject(event_type, base["call_id"], base["tenant"]) for event_type in (AsrFinal, TurnEnded))
+        )
 
     def partial(self, run: OpenedRun, text: str) -> None:
         self._recorder.record(AsrPartial(turn=run.turn, revision=self._partials, text=text, **self._base()))

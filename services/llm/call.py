@@ -172,6 +172,7 @@ class LlmCall:
         try:
             await feed.caught_up.wait()
             if self._claim.takeover:
+                await self._record.prepare()
                 await self._read_context()
             self._ready = True
             self._context.touch()

@@ -13,6 +13,7 @@ from bus.publish import Recorder
 from schemas.base import Event
 from schemas.failure import FAILURES, Failure
 from schemas.llm import ListenFor, LlmDone, LlmSentence, NextStep, ToolCalled, ToolReturned, turn_of
+from schemas.subjects import event_subject
 from services.llm.conversation import Conversation
 from services.llm.tools import ToolOutcome
 
@@ -35,6 +36,11 @@ class AgentRecord:
         self._worker = worker
         self._engine = engine
         self._failures = 0
+
+    async def prepare(self) -> None:
+        """At a takeover: learn what the predecessor wrote last, so that the first answer is stored at once."""
+        base = self._base()
+        await self.recorder.prepare(event_subject(LlmDone, base["call_id"], base["tenant"]))
 
     def sentence(self, utterance_id: int, index: int, text: str, language: str = "en") -> None:
         """Say a sentence; one that is on record already is not said again."""

@@ -67,4 +67,4 @@ async def test_a_plain_nats_client_reads_a_whole_call(tmp_path: Path) -> None:
     assert all(event["type"].startswith(name) for name, event in events)
     assert len({event["call_id"] for _, event in events}) == 1
     names = iter(name for name, _ in events)
-    assert all(wanted in names for wanted in IN_ORDER), [name for name, _ in events]
+    assert all(wanted in names for wanted in IN_ORDER), " ".join(name for name, _ in events)
