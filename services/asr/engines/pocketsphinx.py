@@ -15,9 +15,12 @@ PocketSphinx keeps Python's lock while it works; ``services.asr.recognition`` gi
 
 from __future__ import annotations
 
+import bisect
 import hashlib
+import itertools
 import tempfile
 import threading
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -44,27 +47,31 @@ GENERAL_OPTIONS = {"fwdflat": False, "bestpath": False, "maxhmmpf": 3000, "ds": 
 
 
 class Dictionary:
-    """Pronunciations of the wheel's dictionary, looked up in its text: 3 MB instead of 134,000 objects."""
+    """Pronunciations of the wheel's dictionary, found by bisection in its lines: 4 MB instead of 134,000 objects."""
 
     def __init__(self, path: Path) -> None:
-        self._text = "\n" + path.read_text(encoding="utf-8")
+        lines = sorted(path.read_bytes().splitlines())
+        self._text = b"\n".join(lines)
+        self._starts = array("I", itertools.accumulate((len(line) + 1 for line in lines), initial=0))
         self._known: dict[str, tuple[str, ...]] = {}
 
     def pronunciations(self, word: str) -> tuple[str, ...]:
         """Every way to say ``word`` as phones; empty where the dictionary does not have it."""
         found = self._known.get(word)
         if found is None:
-            found = self._known[word] = tuple(self._find(word))
+            entries = itertools.chain([word], (f"{word}({number})" for number in itertools.count(2)))
+            found = self._known[word] = tuple(itertools.takewhile(bool, map(self._find, entries)))
         return found
 
-    def _find(self, word: str) -> list[str]:
-        ways: list[str] = []
-        entry = word
-        while (start := self._text.find(f"\n{entry} ")) >= 0:
-            end = self._text.find("\n", start + 1)
-            ways.append(self._text[start + len(entry) + 2 : end if end >= 0 else None].strip())
-            entry = f"{word}({len(ways) + 1})"
-        return ways
+    def _find(self, entry: str) -> str:
+        key = entry.encode() + b" "
+        lines = range(len(self._starts) - 1)
+        at = bisect.bisect_left(lines, key, key=self._line)
+        line = self._line(at) if at < len(lines) else b""
+        return line[len(key) :].decode().strip() if line.startswith(key) else ""
+
+    def _line(self, index: int) -> bytes:
+        return self._text[self._starts[index] : self._starts[index + 1] - 1]
 
 
 class GrammarDecoder:
