@@ -6,6 +6,7 @@ keep, so that clients find the server again.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -60,6 +61,7 @@ class NatsServerProcess:
         self._config = config
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
+        atexit.register(self.close)  # nothing is left behind where nobody closes it
 
     @property
     def port(self) -> int:
@@ -137,6 +139,7 @@ class NatsServerProcess:
 
     def close(self) -> None:
         """Stop it and remove what was made here."""
+        atexit.unregister(self.close)
         self.stop()
         shutil.rmtree(self._own, ignore_errors=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -139,3 +140,15 @@ def test_it_has_a_session_of_its_own_so_that_ctrl_c_reaches_clients_first() -> N
     with NatsServerProcess() as server:
         assert os.getsid(server.pid) != os.getsid(0)
         os.kill(server.pid, signal.SIGINT)
+
+
+def test_nothing_is_left_behind_by_a_program_that_forgets_to_close() -> None:
+    program = (
+        "from bus.server import NatsServerProcess\n"
+        "server = NatsServerProcess()\nserver.start()\nprint(server.pid, server.store_dir.parent)\nraise SystemExit(3)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 3, done.stderr
+    pid, made = done.stdout.split()
+    assert not Path(made).exists()
+    assert not Path(f"/proc/{pid}").exists()
