@@ -29,6 +29,7 @@ CONNECT_TIMEOUT_S = 2
 WATCH_S = 1.0
 SAY_AGAIN_S = 5.0
 SHUT_S = 0.5
+SCHEMES = ("nats", "tls", "ws", "wss")
 
 
 class Link:
@@ -243,7 +244,22 @@ class Link:
 
 
 def _urls(settings: NatsSection) -> list[str]:
-    return [url.strip() for url in settings.url.split(",") if url.strip()]
+    """Raises ``BusError`` where one is no URL of a NATS server."""
+    urls = [url.strip() for url in settings.url.split(",") if url.strip()]
+    for url in urls:
+        if not _allowed(url):
+            raise BusError(f"{url!r} is no URL of a NATS server; write for example nats://127.0.0.1:4222")
+    if not urls:
+        raise BusError("[nats] url is empty; write for example nats://127.0.0.1:4222")
+    return urls
+
+
+def _allowed(url: str) -> bool:
+    try:
+        parts = urlsplit(url if "//" in url else f"nats://{url}")
+        return parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _without_secrets(url: str) -> str:

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import sysconfig
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -26,6 +30,23 @@ ANY_PORT = -1
 POLL_S = 0.01
 LOG_TAIL_BYTES = 2000
 DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "nats.conf"
+_PR_SET_PDEATHSIG = 1
+
+
+def ending_with_parent() -> Callable[[], None] | None:
+    """What a child runs before its program so that the kernel ends it when its parent dies, whatever killed that.
+
+    None where the system has no such thing, and in a thread: the kernel looks at the thread that started the child,
+    and a thread of a pool may end long before its process.
+    """
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return None
+    return _end_with_parent
+
+
+def _end_with_parent() -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def nats_server_binary() -> Path | None:
@@ -82,7 +103,8 @@ class NatsServerProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self, timeout_s: float = 10.0) -> None:
-        """Start and wait until it answers. Blocking: an event loop calls it through ``asyncio.to_thread``.
+        """Start and wait until it answers. Blocking: an event loop may call it through ``asyncio.to_thread``; only a
+        server that the main thread started ends with its parent, see :func:`ending_with_parent`.
 
         Raises:
             BusUnavailable: no binary, it ended at once, or it did not answer in time; the text holds its last words.
@@ -99,7 +121,12 @@ class NatsServerProcess:
         with self.log_file.open("ab") as output:
             # A session of its own: Ctrl-C on the terminal reaches the clients first, and they drain.
             self._process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                preexec_fn=ending_with_parent(),
             )
         try:
             self._wait_until_ready(ports_dir, time.monotonic() + timeout_s)

@@ -136,7 +136,7 @@ class _Process:
     async def _run_main(self, connection: Connection) -> int:
         context = ServiceContext(self._name, self._settings, connection, self._worker)
         await context.micro.start()
-        main = asyncio.ensure_future(self._main(context))
+        main = asyncio.create_task(self._until_done(context))
         stop = asyncio.create_task(self._told_to_stop.wait())
         try:
             await asyncio.wait({main, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,7 +149,15 @@ class _Process:
             with contextlib.suppress(BusError):
                 await context.micro.stop()
 
-    async def _drain(self, main: asyncio.Future[None]) -> None:
+    async def _until_done(self, context: ServiceContext) -> int:
+        """Run ``main``. It may leave with ``SystemExit``, which must not end the event loop before the drain."""
+        try:
+            await self._main(context)
+        except SystemExit as leaving:
+            return leaving.code if isinstance(leaving.code, int) else EXIT_FAILED if leaving.code else EXIT_OK
+        return EXIT_OK
+
+    async def _drain(self, main: asyncio.Task[int]) -> None:
         """Let ``main`` end within its deadline; cancel it after that, or at the second signal."""
         timeout_ms = self._settings.ownership.drain_ms + GRACE_AFTER_DRAIN_MS
         at_once = asyncio.create_task(self._at_once.wait())
@@ -162,13 +170,14 @@ class _Process:
             main.cancel()
             await asyncio.wait({main}, timeout=1.0)
 
-    def _exit_code(self, main: asyncio.Future[None]) -> int:
+    def _exit_code(self, main: asyncio.Task[int]) -> int:
         if not main.done() or main.cancelled():
             return EXIT_OK if self._told_to_stop.is_set() else EXIT_FAILED
         error = main.exception()
         if error is None:
-            self._log.info("stopped", message=f"{self._name} has stopped")
-            return EXIT_OK
+            if main.result() == EXIT_OK:
+                self._log.info("stopped", message=f"{self._name} has stopped")
+            return main.result()
         self._log.error("crashed", message=f"{self._name} failed with {type(error).__name__}: {error}", exc_info=error)
         return EXIT_FAILED
 
