@@ -7,6 +7,7 @@ before, and carries a recurrent state. pipecat itself is not imported: that woul
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,9 @@ class SileroModel:
 
     def __init__(self, path: Path) -> None:
         """Raises ``MissingPackageError`` where onnxruntime or numpy is not installed."""
+        # onnxruntime reports its use to its maker and leaves a session file behind unless it is told not to, before it
+        # is imported. Whoever answers a bank's telephone tells nobody.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         modules = installed("silero", {"numpy": EXTRA, "onnxruntime": EXTRA})
         self._numpy, runtime = modules["numpy"], modules["onnxruntime"]
         options = runtime.SessionOptions()
