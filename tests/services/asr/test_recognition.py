@@ -135,7 +135,7 @@ async def test_out_of_time_the_pool_goes_on_and_the_run_is_dropped_when_it_retur
     pool = EnginePool(1)
     engine = ScriptedEngine("late", blocking=True, hang=True)
     listener = Listener(engine, pool)
-    listener.feed(20)
+    listener.feed(60)
     await until(lambda: engine.runs and not listener.recognition.busy)
     listener.recognition.finish()
     await listener.clock.advance(499)
@@ -166,7 +166,7 @@ async def test_a_cancelled_run_gives_back_what_it_holds_once_the_engine_is_out_o
     engine = ScriptedEngine("x", blocking=True)
     engine.open = lambda listen_for: run  # type: ignore[method-assign]
     listener = Listener(engine)
-    listener.feed(20)
+    listener.feed(60)
     await asyncio.to_thread(entered.wait, 5)
     listener.recognition.cancel()
     assert not run.cancelled
@@ -174,7 +174,7 @@ async def test_a_cancelled_run_gives_back_what_it_holds_once_the_engine_is_out_o
     await until(lambda: run.cancelled)
     listener.recognition.cancel()
     listener.recognition.finish()
-    listener.feed(20)
+    listener.feed(60)
     await asyncio.sleep(0.01)
     assert listener.outcomes == []
 
@@ -182,7 +182,7 @@ async def test_a_cancelled_run_gives_back_what_it_holds_once_the_engine_is_out_o
 async def test_a_run_that_rests_is_given_back_at_once() -> None:
     engine = ScriptedEngine("x", blocking=True)
     listener = Listener(engine)
-    listener.feed(20)
+    listener.feed(60)
     await until(lambda: listener.idle)
     listener.recognition.cancel()
     assert engine.runs[0].cancelled
