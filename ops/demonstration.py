@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from bus.interface import Connection
 from ops.caller.report import CallReport
 from ops.hearing import Verdict
 from schemas.base import Event
-from schemas.call import CallAnswered, CallEnded, DtmfIn
+from schemas.call import CallAnswered, CallEnded, CallOffered, DtmfIn
 from schemas.failure import Failure
 from schemas.llm import LlmSentence
 from schemas.playout import PlayoutFlushed, PlayoutMark
@@ -19,18 +19,22 @@ from schemas.turn import TurnEnded
 
 
 class LiveTranscript:
-    """Prints both sides of the first call it sees: the caller as recognised, the agent as it was really sent."""
+    """Prints both sides of the first call that one of ``edges`` takes: the caller as recognised, the agent as it was
+    really sent. Calls of others on the same server are let pass."""
 
-    def __init__(self, show: Callable[[str], None]) -> None:
+    def __init__(self, show: Callable[[str], None], edges: Collection[str]) -> None:
         self._show = show
+        self._edges = edges
         self._sentences: dict[tuple[int, int], str] = {}
         self._epoch_us = 0
         self.call_id = ""
+        self.tenant = ""
         self.ended = asyncio.Event()
 
     def take(self, event: Event) -> None:
         """One event of any call."""
-        self.call_id = self.call_id or event.call_id
+        if isinstance(event, CallOffered) and event.edge in self._edges:
+            self.call_id, self.tenant = self.call_id or event.call_id, self.tenant or event.tenant
         if event.call_id != self.call_id:
             return
         match event:

@@ -1,6 +1,7 @@
 """``callbus``: the command line. Commands are loaded when they are used, so that ``--help`` answers at once.
 
-Exit codes everywhere: 0 it worked, 1 it did not (the text says why), 2 it was called wrongly or a setting is wrong.
+Exit codes everywhere: 0 it worked, 1 it did not (the text says why), 2 it was called wrongly or a setting is wrong,
+130 it was interrupted by Ctrl-C (``up`` is meant to end that way: 0).
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from importlib import metadata
 import click
 
 from config.load import ConfigError
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("ops.commands.demo:demo", "Run everything on this machine and let a scripted caller talk to the agent."),
@@ -58,10 +62,16 @@ def cli() -> None:
 def main() -> None:
     """Entry of the console script."""
     try:
-        cli(prog_name="callbus")
+        code = cli.main(prog_name="callbus", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(EXIT_INTERRUPTED)
     except ConfigError as error:
-        click.echo(f"callbus: {error}", err=True)
-        sys.exit(2)
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(EXIT_USAGE)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

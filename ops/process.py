@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
+import json
 import os
 import signal
 import sys
@@ -13,24 +13,26 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
+from bus.server import ending_with_parent
+
 LOG_TAIL_LINES = 12
+LOG_TAIL_BYTES = 32_768
+
+
+class StartError(RuntimeError):
+    """A process can't start; the text says which one and holds its last log lines."""
 
 
 class State(StrEnum):
-    """Where a child is in its life."""
+    """Where a child is in its life. ``SILENT``: it runs, but its heartbeat is not heard."""
 
     STARTING = "starting"
     READY = "ready"
+    SILENT = "silent"
     RESTARTING = "restarting"
+    DRAINING = "draining"
     FAILED = "failed"
     STOPPED = "stopped"
-
-
-def _die_with_parent() -> None:
-    """In the child, before its program runs: the kernel ends it when the supervisor dies, whatever killed that."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class ChildProcess:
@@ -52,6 +54,7 @@ class ChildProcess:
         self._environment = dict(environment)
         self._process: asyncio.subprocess.Process | None = None
         self._started_at = 0.0
+        self._log_from = 0
 
     @property
     def pid(self) -> int:
@@ -69,6 +72,7 @@ class ChildProcess:
         self.state = State.STARTING
         self.ready_ms = None
         with self.log_file.open("ab") as log:
+            self._log_from = log.tell()
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -78,12 +82,12 @@ class ChildProcess:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=ending_with_parent(),
             )
 
     def mark_ready(self) -> None:
         """A heartbeat of this process came in."""
-        if self.state is not State.READY:
+        if self.state in (State.STARTING, State.RESTARTING):
             self.state = State.READY
             self.ready_ms = (time.monotonic() - self._started_at) * 1000
 
@@ -95,9 +99,10 @@ class ChildProcess:
     async def stop(self, timeout_s: float) -> bool:
         """SIGTERM, then SIGKILL after ``timeout_s``; True where it ended by itself."""
         process = self._process
-        self.state = State.STOPPED
         if process is None or process.returncode is not None:
+            self.state = State.STOPPED
             return True
+        self.state = State.DRAINING
         with contextlib.suppress(ProcessLookupError):
             # A frozen process takes its SIGTERM only when it goes on.
             process.send_signal(signal.SIGCONT)
@@ -109,19 +114,38 @@ class ChildProcess:
                 process.kill()
             await process.wait()
             return False
+        finally:
+            self.state = State.STOPPED
         return True
 
+    def tell_to_stop(self) -> None:
+        """SIGTERM, without waiting; a second one ends a service at once."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
     def log_tail(self) -> str:
-        """The last lines of its log."""
+        """The last lines that its last run wrote into its log, as sentences."""
         try:
-            text = self.log_file.read_text(encoding="utf-8", errors="replace")
+            with self.log_file.open("rb") as log:
+                log.seek(max(self._log_from, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+                text = log.read().decode("utf-8", "replace")
         except OSError:
             return ""
-        return "\n".join(text.splitlines()[-LOG_TAIL_LINES:])
+        return "\n".join(f"  {readable(line)}" for line in text.splitlines()[-LOG_TAIL_LINES:])
 
     def resident_mb(self) -> float | None:
         """Resident memory in MB; None where the system does not tell."""
         return resident_mb(self.pid) if self.pid else None
+
+
+def readable(line: str) -> str:
+    """A JSON log line as its level and sentence; any other line as it is."""
+    try:
+        entry = json.loads(line)
+        return f"{entry['level']}: {entry['message']}"
+    except (ValueError, TypeError, KeyError):
+        return line
 
 
 def resident_mb(pid: int) -> float | None:

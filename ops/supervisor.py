@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +18,12 @@ from bus.client import connect
 from bus.errors import BusError, BusUnavailable
 from bus.interface import Connection, Message
 from bus.provision import apply
-from bus.server import DEFAULT_CONFIG, NatsServerProcess
-from config.settings import Settings
-from ops.process import ChildProcess, State
+from bus.server import ANY_PORT
+from config.load import load
+from config.settings import EdgeSection, Settings
+from edge.net.udp import PortTakenError, bind_sip
+from ops.broker import FolderLock, OwnServer
+from ops.process import ChildProcess, StartError, State
 from schemas.session import WorkerRecord
 from schemas.subjects import heartbeat
 
@@ -29,10 +33,11 @@ MAX_QUICK_DEATHS = 3
 """A child that dies this often before it is ever ready can't start: the whole system stops with its last words."""
 RESTART_PAUSE_S = 0.2
 MAX_RESTART_PAUSE_S = 5.0
+SILENT_S = 2.0
+"""A process that runs without a heartbeat for this long is shown as silent."""
+HURRIED_S = 0.5
 
-
-class StartError(RuntimeError):
-    """A process can't start; the text says which one and holds its last log lines."""
+__all__ = ["MODULES", "ProcessStatus", "StartError", "Supervisor", "SystemPlan"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +56,20 @@ class ProcessStatus:
 
 @dataclass(slots=True)
 class SystemPlan:
-    """What to run. ``nats_url`` empty: start a server of our own with its store in ``data``. ``workers``: processes per
-    service, one where it does not say; 0: none."""
+    """What to run.
+
+    Attributes:
+        data: folder of the store and the logs; no other supervisor may use it at the same time.
+        nats_url: empty: start a server of our own with its store in ``data``.
+        nats_port: of a server of our own: this one where it is free, else any.
+        workers: processes per service, one where it does not say; 0: none.
+        environment: variables of the children, over those of this process.
+    """
 
     settings: Settings
     data: Path
     nats_url: str = ""
+    nats_port: int = ANY_PORT
     workers: Mapping[str, int] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     drain_s: float = 10.0
@@ -69,12 +82,17 @@ class Supervisor:
 
     def __init__(self, plan: SystemPlan) -> None:
         self._plan = plan
-        self._server: NatsServerProcess | None = None
+        drain_ms = str(int(plan.drain_s * 1000))
+        self._environment = {**os.environ, "CALLBUS_OWNERSHIP__DRAIN_MS": drain_ms, **plan.environment}
+        self._lock = FolderLock(plan.data)
+        self._server: OwnServer | None = None
         self._connection: Connection | None = None
         self._records: dict[int, WorkerRecord] = {}
+        self._heard: dict[int, float] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._failed: asyncio.Future[str] | None = None
         self._stopping = False
+        self._hurried = False
         self.children: list[ChildProcess] = []
         self.nats_url = plan.nats_url
 
@@ -91,25 +109,37 @@ class Supervisor:
         return self._server.pid if self._server is not None else 0
 
     @property
+    def sip_ports(self) -> tuple[int, ...]:
+        """The SIP port of every edge that is ready, the first edge's first."""
+        return tuple(int(edge.figures["sip_port"]) for edge in self._edges() if edge.figures.get("sip_port"))
+
+    @property
+    def edge_names(self) -> tuple[str, ...]:
+        """What the edges that are ready call themselves in ``call.offered``."""
+        return tuple(edge.worker for edge in self._edges())
+
+    @property
     def sip_port(self) -> int:
         """The SIP port of the first edge; 0 before it is ready."""
-        for record in self._records.values():
-            if record.stage == "edge" and record.figures.get("sip_port"):
-                return int(record.figures["sip_port"])
-        return 0
+        return next(iter(self.sip_ports), 0)
 
     async def start(self) -> None:
         """Start everything and wait until each process heartbeats.
 
         Raises:
             StartError: something can't start, or is not ready in time.
+            ConfigError: a setting that the children would get is not allowed.
         """
         self._failed = asyncio.get_running_loop().create_future()
+        edges = edge_environments(load(self._environment).edge, self._plan.workers.get("edge", 1))
+        self._lock.take()
         try:
+            (self._plan.data / "logs").mkdir(exist_ok=True)
             await self._start_bus()
             for stage, module in MODULES.items():
                 for number in range(1, self._plan.workers.get(stage, 1) + 1):
-                    await self._start_child(f"{stage}-{number}", module)
+                    own = edges[number - 1] if stage == "edge" else {}
+                    await self._start_child(f"{stage}-{number}", module, own)
             await self._wait_ready()
         except BaseException:
             await self.stop()
@@ -137,23 +167,34 @@ class Supervisor:
         await asyncio.gather(*self._watchers, return_exceptions=True)
         for stage in STOP_ORDER:
             group = [child for child in self.children if child.name.startswith(f"{stage}-")]
-            await asyncio.gather(*(child.stop(self._plan.drain_s + 2) for child in group))
+            timeout_s = HURRIED_S if self._hurried else self._plan.drain_s + 2
+            await asyncio.gather(*(child.stop(timeout_s) for child in group))
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
         if self._server is not None:
-            await asyncio.to_thread(self._server.close)
-            self._server = None
+            await self._server.close()
+        self._lock.release()
+
+    def hurry(self) -> None:
+        """End the drain that ``stop`` waits for: running calls are hung up now."""
+        self._hurried = True
+        for child in self.children:
+            child.tell_to_stop()
 
     def status(self) -> list[ProcessStatus]:
-        """A row per process."""
+        """A row per process; calls and slots 0 where it has none, or is not heard."""
         rows = []
+        if self._server is not None:
+            server = self._server
+            shown = (server.state.value, server.pid, 0, 0, server.restarts, server.ready_ms, server.resident_mb())
+            rows.append(ProcessStatus("nats-server", *shown))
         for child in self.children:
             record = self._records.get(child.pid)
             rows.append(
                 ProcessStatus(
                     name=child.name,
-                    state=child.state.value,
+                    state=self._state_of(child).value,
                     pid=child.pid,
                     calls=record.calls if record else 0,
                     slots=record.slots if record else 0,
@@ -164,20 +205,21 @@ class Supervisor:
             )
         return rows
 
+    def _edges(self) -> list[WorkerRecord]:
+        records = (self._records.get(child.pid) for child in self.children if child.name.startswith("edge-"))
+        return [record for record in records if record is not None]
+
+    def _state_of(self, child: ChildProcess) -> State:
+        heard = self._heard.get(child.pid, 0.0)
+        return State.SILENT if child.state is State.READY and time.monotonic() - heard > SILENT_S else child.state
+
     async def _start_bus(self) -> None:
         plan = self._plan
         if not self.nats_url:
-            plan.data.mkdir(parents=True, exist_ok=True)
-            self._server = NatsServerProcess(
-                plan.data / "jetstream",
-                config=DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None,
-                log_file=plan.data / "nats-server.log",
-            )
-            try:
-                self._server.start()
-            except BusUnavailable as error:
-                raise StartError(str(error)) from error
+            self._server = OwnServer(plan.data, plan.nats_port)
+            self._server.start()
             self.nats_url = self._server.url
+            self._watchers.append(asyncio.create_task(self._keep_server(self._server), name="keep nats-server running"))
             plan.say(f"nats-server at {self.nats_url}")
         section = msgspec.structs.replace(plan.settings.nats, url=self.nats_url)
         try:
@@ -189,18 +231,16 @@ class Supervisor:
             raise StartError(f"the streams can't be provisioned: {error}") from error
         await self._connection.subscribe(heartbeat("*", "*"), self._on_heartbeat)
 
-    async def _start_child(self, name: str, module: str) -> None:
-        logs = self._plan.data / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        drain_ms = str(int(self._plan.drain_s * 1000))
-        environment = {
-            **os.environ,
-            "CALLBUS_OWNERSHIP__DRAIN_MS": drain_ms,
-            **self._plan.environment,
-            "NATS_URL": self.nats_url,
-        }
+    async def _keep_server(self, server: OwnServer) -> None:
+        try:
+            await server.keep_running(self._plan.say)
+        except StartError as error:
+            self._fail(str(error))
+
+    async def _start_child(self, name: str, module: str, own: Mapping[str, str]) -> None:
+        environment = {**self._environment, **own, "NATS_URL": self.nats_url}
         environment.pop("CALLBUS_NATS__URL", None)
-        child = ChildProcess(name, module, environment, logs / f"{name}.log")
+        child = ChildProcess(name, module, environment, self._plan.data / "logs" / f"{name}.log")
         self.children.append(child)
         await child.start()
         self._watchers.append(asyncio.create_task(self._keep_running(child), name=f"keep {name} running"))
@@ -208,7 +248,10 @@ class Supervisor:
     async def _keep_running(self, child: ChildProcess) -> None:
         deaths_in_a_row = 0
         while True:
+            pid = child.pid
             code = await child.wait()
+            self._records.pop(pid, None)
+            self._heard.pop(pid, None)
             if self._stopping:
                 return
             was_ready = child.state is State.READY
@@ -247,7 +290,40 @@ class Supervisor:
             record = msgspec.json.decode(message.data, type=WorkerRecord)
         except msgspec.MsgspecError:
             return
-        self._records[record.process_id] = record
         for child in self.children:
-            if child.pid == record.process_id:
+            if child.pid and child.pid == record.process_id:
+                self._records[child.pid] = record
+                self._heard[child.pid] = time.monotonic()
                 child.mark_ready()
+
+
+def edge_environments(section: EdgeSection, count: int) -> list[dict[str, str]]:
+    """What each of ``count`` edges gets of its own: the SIP ports that follow the first one, its part of the RTP range.
+
+    Raises:
+        StartError: one of the SIP ports is taken; the text names the setting.
+    """
+    found = []
+    width = (section.rtp_port_max + 1 - section.rtp_port_min) // max(count, 1) // 2 * 2
+    for number in range(count):
+        own: dict[str, str] = {}
+        port = section.sip_port + number if section.sip_port else 0
+        if port:
+            _check_sip_port(section, port)
+        if number and port:
+            own["CALLBUS_EDGE__SIP_PORT"] = str(port)
+        if count > 1 and section.rtp_port_min:
+            first = section.rtp_port_min + number * width
+            own |= {"CALLBUS_EDGE__RTP_PORT_MIN": str(first), "CALLBUS_EDGE__RTP_PORT_MAX": str(first + width - 1)}
+        found.append(own)
+    return found
+
+
+def _check_sip_port(section: EdgeSection, port: int) -> None:
+    try:
+        udp, stream = bind_sip(section.host, port, tcp=section.sip_tcp)
+    except PortTakenError as error:
+        raise StartError(str(error)) from error
+    udp.close()
+    if stream is not None:
+        stream.close()

@@ -14,6 +14,7 @@ import msgspec
 import uvloop
 
 from ops.bench.results import Figure, table_lines
+from ops.session import log_to_stderr
 
 BENCHES = {
     "hop": "bus hop of live frames with recording on",
@@ -42,6 +43,7 @@ def bench(names: tuple[str, ...], seconds: float, calls: int, output: Path, as_j
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         raise click.BadParameter(f"{unknown[0]!r} is no bench; there are: {', '.join(BENCHES)}")
+    log_to_stderr()
     figures: list[Figure] = []
     for name in names or BENCHES:
         click.echo(f"{name}: {BENCHES[name]} ...", err=True)

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import click
-import msgspec
 
 from bus.interface import Connection
-from ops.session import as_json_text, bus, json_option, nats_option, offered_calls, run, tenant_option
+from ops.session import as_json_text, bus, events_of, json_option, nats_option, offered_calls, run, tenant_option
 from schemas.call import CallAnswered, CallEnded, CallOffered
-from schemas.subjects import event_subject
 
-Ended = TypeVar("Ended", CallAnswered, CallEnded)
+Told = TypeVar("Told", CallAnswered, CallEnded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +59,8 @@ async def _calls(tenant: str, nats_url: str) -> list[CallRow]:
     return [_row(event, event.call_id in answered, ended.get(event.call_id)) for event in offered]
 
 
-async def _by_call(connection: Connection, event_type: type[Ended], tenant: str) -> dict[str, Ended]:
-    found: dict[str, Ended] = {}
-    async for message in connection.read(event_subject(event_type, "*", tenant)):
-        event = msgspec.json.decode(message.data, type=event_type)
-        found[event.call_id] = event
-    return found
+async def _by_call(connection: Connection, event_type: type[Told], tenant: str) -> dict[str, Told]:
+    return {event.call_id: event async for event in events_of(connection, event_type, tenant)}
 
 
 def _row(offered: CallOffered, answered: bool, ended: CallEnded | None) -> CallRow:

@@ -7,13 +7,16 @@ import contextlib
 import os
 import signal
 import tempfile
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
 
 from bus.consume import follow_all, read_call
+from bus.errors import BusError
 from bus.interface import Connection
 from config.load import load
 from config.settings import Settings
@@ -25,7 +28,7 @@ from ops.commands.show import latency_lines
 from ops.demonstration import LiveTranscript, caller_side, stored_lines, verdict_lines
 from ops.hearing import Demonstration, Judge, Verdict, load_demonstration
 from ops.rendering import render_call
-from ops.session import as_json_text, fail, json_option, offered_calls
+from ops.session import as_json_text, fail, given_nats_url, json_option, log_to_stderr
 from ops.supervisor import StartError, Supervisor, SystemPlan
 
 HOST = "127.0.0.1"
@@ -47,7 +50,11 @@ class Outcome:
 
 @click.command()
 @click.option(
-    "--output", type=click.Path(path_type=Path, file_okay=False), default=Path("."), help="Where the WAV goes."
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("."),
+    show_default=True,
+    help="Where the WAV goes.",
 )
 @click.option("--keep", is_flag=True, help="Leave everything running afterwards, to look at the call; Ctrl-C ends it.")
 @json_option
@@ -55,18 +62,32 @@ def demo(output: Path, keep: bool, as_json: bool) -> None:
     """Start everything on free ports, call the bank's agent over SIP, ask for the card, and judge what was heard.
 
     Exit code 0 only if a recogniser that hears nothing but the audio the caller received finds the goal reached.
-    Leaves one file, the call as stereo WAV; everything else is removed.
+    Leaves one file, the call as stereo WAV; everything else is removed. With NATS_URL the call stays on that server.
     """
     settings = load()
     demonstration = load_demonstration(DEMOS / f"{settings.llm.agent}.toml")
-    output.mkdir(parents=True, exist_ok=True)
     try:
-        outcome = asyncio.run(_run(settings, demonstration, output, keep, as_json))
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        fail(f"folder {output} can't be made: {error.strerror}; give another: --output DIR")
+    log_to_stderr()
+    try:
+        outcome = asyncio.run(_interruptible(_run(settings, demonstration, output, keep, as_json)))
     except StartError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("stopped before the call was over", 130)
+    except BusError as error:
+        fail(f"the bus failed during the call: {error}")
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        fail("stopped before the call was over; nothing is left running", 130)
     raise SystemExit(0 if outcome.verdict.reached else 1)
+
+
+async def _interruptible(work: Coroutine[Any, Any, Outcome]) -> Outcome:
+    """SIGTERM and SIGHUP end it in order, as Ctrl-C does."""
+    task = asyncio.create_task(work)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await task
 
 
 async def _run(settings: Settings, demonstration: Demonstration, output: Path, keep: bool, as_json: bool) -> Outcome:
@@ -82,7 +103,7 @@ async def _run(settings: Settings, demonstration: Demonstration, output: Path, k
             await supervisor.start()
             target = f"sip:bank@{HOST}:{supervisor.sip_port}"
             say(f"ready; calling {target}\n")
-            outcome = await _call(supervisor.connection, target, demonstration, output, as_json)
+            outcome = await _call(supervisor, target, demonstration, output, as_json)
             await warming
             outcome.verdict = await asyncio.to_thread(judge.judge, caller_side(outcome.report))
             if as_json:
@@ -108,17 +129,18 @@ def _plan(settings: Settings, folder: Path) -> SystemPlan:
     return SystemPlan(
         settings=settings,
         data=folder,
-        nats_url=os.environ.get("NATS_URL", ""),
+        nats_url=given_nats_url(),
         environment=given,
         drain_s=2.0,
     )
 
 
 async def _call(
-    connection: Connection, target: str, demonstration: Demonstration, output: Path, as_json: bool
+    supervisor: Supervisor, target: str, demonstration: Demonstration, output: Path, as_json: bool
 ) -> Outcome:
-    transcript = LiveTranscript(lambda line: click.echo(line, err=as_json))
-    following = await follow_all(connection, (">",), transcript.take, service="demo")
+    connection = supervisor.connection
+    transcript = LiveTranscript(lambda line: click.echo(line, err=as_json), supervisor.edge_names)
+    following = await follow_all(connection, (), transcript.take, service="demo")
     steps: list[Step] = [WaitForSilence()]
     for text in demonstration.say:
         steps += [Say(text), WaitForSilence(patience_s=8.0)]
@@ -128,20 +150,17 @@ async def _call(
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(transcript.ended.wait(), SETTLE_S)
     await following.close()
-    call_id, tenant = await _newest(connection, transcript.call_id)
+    call_id, tenant = transcript.call_id, transcript.tenant
+    if not call_id:
+        said = supervisor.children[0].log_tail()
+        raise StartError(
+            f"no call reached the stream ({report.outcome.value}: {report.reason}); the edge said:\n{said}"
+        )
     view = await _settled(connection, call_id, tenant)
     rendering = await render_call(connection, call_id, tenant)
     wav = output / f"callbus-demo-{call_id[-8:]}.wav"
     await asyncio.to_thread(wav.write_bytes, rendering.wav())
     return Outcome(report, view, Verdict((), demonstration.heard), wav, await stored_lines(connection, call_id, tenant))
-
-
-async def _newest(connection: Connection, seen: str) -> tuple[str, str]:
-    calls = [call async for call in offered_calls(connection)]
-    mine = [call for call in calls if call.call_id == seen] or calls
-    if not mine:
-        raise StartError("no call reached the stream; the edge's log says why")
-    return mine[-1].call_id, mine[-1].tenant
 
 
 async def _settled(connection: Connection, call_id: str, tenant: str) -> CallView:

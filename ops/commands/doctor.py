@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ops.checks import all_checks
-from ops.session import as_json_text, json_option
+from ops.session import as_json_text, json_option, log_to_stderr
 
 SIGNS = {"ok": "ok      ", "missing": "MISSING ", "optional": "optional"}
 
@@ -13,7 +13,12 @@ SIGNS = {"ok": "ok      ", "missing": "MISSING ", "optional": "optional"}
 @click.command()
 @json_option
 def doctor(as_json: bool) -> None:
-    """Look at this machine and say what is missing, with the command that mends it. Exit code 1 where something is."""
+    """Look at this machine and say what is missing, with the command that mends it. Exit code 1 where something is.
+
+    Looks at Python, settings, the packages of the chosen engines, NATS and what is provisioned there, the SIP port,
+    disk and cores.
+    """
+    log_to_stderr()
     found = all_checks()
     if as_json:
         click.echo(as_json_text([check._asdict() for check in found]))

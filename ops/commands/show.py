@@ -8,6 +8,7 @@ import click
 
 from bus.consume import read_call
 from ops.callview import LATENCY_NAMES, CallView, TurnView, describe_failure, view_of
+from ops.content import without_content, words_of
 from ops.rendering import holes, read_chunks
 from ops.session import as_json_text, bus, find_call, json_option, nats_option, percentile, run
 
@@ -18,6 +19,7 @@ BAR_WIDTH = 60
 class Shown:
     """A call's view and the holes in its recording, per direction as (first missing frame, count)."""
 
+    state: str
     view: CallView
     missing_in: tuple[tuple[int, int], ...]
     missing_out: tuple[tuple[int, int], ...]
@@ -29,7 +31,11 @@ class Shown:
 @nats_option
 @json_option
 def show(call: str, no_content: bool, nats_url: str, as_json: bool) -> None:
-    """Show CALL (an id, the beginning or end of one, or 'last'): who said what, how fast, what failed."""
+    """Show CALL (an id, the beginning or end of one, or 'last'): who said what, how fast, what failed.
+
+    Latencies begin at the caller's last voiced sample and end at the first audible sample of the answer. --no-content
+    hides what was said, pressed and dialled; intents and names of tools stay.
+    """
     shown = run(_show(call, nats_url))
     if no_content:
         hide_content(shown.view)
@@ -42,19 +48,20 @@ async def _show(call: str, nats_url: str) -> Shown:
         view = view_of(await read_call(connection, offered.call_id, offered.tenant))
         chunks_in = await read_chunks(connection, "in", offered.call_id, offered.tenant)
         chunks_out = await read_chunks(connection, "out", offered.call_id, offered.tenant)
-    return Shown(view, holes(chunks_in), holes(chunks_out))
+    return Shown(view.state, view, holes(chunks_in), holes(chunks_out))
 
 
 def hide_content(view: CallView) -> None:
     """Replace what was said, pressed and dialled by its length."""
     for line in view.lines:
-        line.text = f"[{len(line.text.split())} words]"
+        keys = view.turns[line.turn].digits if line.speaker == "caller" else ""
+        line.text = f"[{len(keys)} keys]" if keys else words_of(line.text)
     for turn in view.turns.values():
-        turn.text = f"[{len(turn.text.split())} words]" if turn.text else ""
+        turn.text = words_of(turn.text) if turn.text else ""
         turn.digits = "*" * len(turn.digits)
-    view.keys = []
+    view.offered = without_content(view.offered) if view.offered is not None else None
+    view.keys = [without_content(key) for key in view.keys]
     view.utterances = {}
-    view.offered = None
 
 
 def text_lines(shown: Shown) -> list[str]:

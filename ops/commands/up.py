@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 from pathlib import Path
@@ -16,10 +15,14 @@ from rich.live import Live
 from rich.table import Table
 
 from config.load import load
-from ops.session import fail
+from config.settings import NatsSection
+from ops.broker import port_of
+from ops.session import fail, given_nats_url, log_to_stderr
 from ops.supervisor import MODULES, StartError, Supervisor, SystemPlan
 
 REFRESH_S = 0.5
+COLUMNS = ("process", "state", "pid", "calls", "slots", "restarts", "ready after", "memory")
+STYLES = {"failed": "bold red", "silent": "red", "restarting": "yellow", "draining": "yellow"}
 
 
 def parse_workers(text: str) -> dict[str, int]:
@@ -29,13 +32,15 @@ def parse_workers(text: str) -> dict[str, int]:
         click.BadParameter: an unknown stage, or no number from 1 to 64.
     """
     workers: dict[str, int] = {}
-    for part in filter(None, text.split(",")):
-        stage, _, number = part.partition("=")
-        if stage.strip() not in MODULES:
-            raise click.BadParameter(f"{stage!r} is no service; there are: {', '.join(MODULES)}")
-        if not number.strip().isdigit() or not 1 <= int(number) <= 64:
-            raise click.BadParameter(f"{part!r}: write {stage.strip()}=N with N from 1 to 64")
-        workers[stage.strip()] = int(number)
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        stage, _, number = (piece.strip() for piece in part.partition("="))
+        if stage not in MODULES:
+            raise click.BadParameter(
+                f"--workers {part}: {stage!r} is no service; there are: {', '.join(MODULES)}, as in asr=2,tts=2"
+            )
+        if not number.isdecimal() or not 1 <= int(number) <= 64:
+            raise click.BadParameter(f"--workers {part}: write {stage}=N with N from 1 to 64")
+        workers[stage] = int(number)
     return workers
 
 
@@ -46,64 +51,93 @@ def parse_workers(text: str) -> dict[str, int]:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("callbus-data"),
     show_default=True,
-    help="Folder for the stream's store and the logs.",
+    help="Folder for the stream's store and the logs; one `callbus up` at a time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The status as a JSON line at each change, instead of a table.")
 def up(workers: str, data: Path, as_json: bool) -> None:
-    """Run nats-server (unless NATS_URL is set), the topology, and every service; restart what dies.
+    """Run nats-server (unless NATS_URL or the setting nats.url names one), the topology, and every service; restart
+    what dies.
 
-    Ctrl-C drains: no new calls, running ones end or are given the time of ownership.drain_ms. Exit code 1 where a
-    service can't start.
+    nats-server takes the port 4222 where it is free, so that the other commands find it without --nats. Several edges
+    take the SIP ports that follow the first one.
+
+    Ctrl-C drains: no new calls; running ones may end within ownership.drain_ms. A second Ctrl-C hangs them up.
+
+    Exit code 0: stopped by Ctrl-C or SIGTERM. 1: a service can't start, and its last log lines are shown. 2: called
+    wrongly, or a setting is not allowed.
     """
     settings = load()
     plan = SystemPlan(
         settings=settings,
         data=data,
-        nats_url=os.environ.get("NATS_URL", ""),
+        nats_url=given_nats_url(),
+        nats_port=port_of(settings.nats.url),
         workers=parse_workers(workers),
         drain_s=settings.ownership.drain_ms / 1000,
-        say=lambda text: click.echo(text, err=True),
+        say=_say,
     )
+    log_to_stderr()
     try:
         asyncio.run(_up(plan, as_json))
     except StartError as error:
         fail(str(error))
 
 
+def _say(text: str) -> None:
+    # print looks sys.stderr up each time: while the table is drawn that is a stand-in which writes above it.
+    print(text, file=sys.stderr, flush=True)
+
+
 async def _up(plan: SystemPlan, as_json: bool) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, stop.set)
     supervisor = Supervisor(plan)
+    stop = _stop_by_signal(supervisor)
     starting = asyncio.create_task(supervisor.start())
     waiter = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, waiter}, return_when=asyncio.FIRST_COMPLETED)
+    waiter.cancel()
     if not starting.done():
         starting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await starting
+        plan.say("stopped before everything was ready")
         return
-    waiter.cancel()
     await starting
     _greet(plan, supervisor)
     display = asyncio.create_task(_show_json(supervisor) if as_json else _show_table(supervisor))
     try:
         await supervisor.watch(stop)
+        plan.say(f"draining: running calls have {plan.drain_s:.0f} s to end; Ctrl-C again hangs them up")
     finally:
+        await supervisor.stop()
         display.cancel()
         await asyncio.gather(display, return_exceptions=True)
-        plan.say("draining; a call that runs has until ownership.drain_ms")
-        await supervisor.stop()
+    plan.say("stopped")
+
+
+def _stop_by_signal(supervisor: Supervisor) -> asyncio.Event:
+    """Set by the first signal; the second one hurries the drain."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            supervisor.hurry()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal)
+    return stop
 
 
 def _greet(plan: SystemPlan, supervisor: Supervisor) -> None:
     host = plan.settings.edge.host if plan.settings.edge.host != "0.0.0.0" else "127.0.0.1"
-    nats = f" --nats {supervisor.nats_url}" if supervisor.nats_url != plan.settings.nats.url else ""
+    uris = [f"sip:bank@{host}:{port}" for port in supervisor.sip_ports]
+    # What another terminal would look at, where NATS_URL may not be set.
+    nats = f" --nats {supervisor.nats_url}" if supervisor.nats_url != NatsSection().url else ""
     plan.say(
-        f"ready: call sip:bank@{host}:{supervisor.sip_port}, for example\n"
-        f"  callbus call sip:bank@{host}:{supervisor.sip_port} --say 'where is my credit card' --dtmf 4271\n"
+        f"ready: call {' or '.join(uris)}, for example\n"
+        f"  callbus call {uris[0]} --say 'where is my credit card' --dtmf 4271\n"
         f"  callbus tail{nats}\n"
+        f"  callbus show last{nats}\n"
         f"logs in {plan.data / 'logs'}; Ctrl-C drains and stops"
     )
 
@@ -115,7 +149,13 @@ async def _show_json(supervisor: Supervisor) -> None:
             {"name": row.name, "state": row.state, "pid": row.pid, "calls": row.calls, "restarts": row.restarts}
             for row in supervisor.status()
         ]
-        line = msgspec.json.encode({"nats": supervisor.nats_url, "sip_port": supervisor.sip_port, "processes": rows})
+        status = {
+            "nats": supervisor.nats_url,
+            "sip_port": supervisor.sip_port,
+            "sip_ports": supervisor.sip_ports,
+            "processes": rows,
+        }
+        line = msgspec.json.encode(status)
         if line != last:
             click.echo(line.decode())
             last = line
@@ -125,25 +165,35 @@ async def _show_json(supervisor: Supervisor) -> None:
 async def _show_table(supervisor: Supervisor) -> None:
     if not sys.stdout.isatty():
         return
-    with Live(_table(supervisor), console=Console(), auto_refresh=False, transient=True) as live:
+    with Live(
+        table_of(supervisor),
+        console=Console(),
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=sys.stderr.isatty(),
+    ) as live:
         while True:
-            live.update(_table(supervisor), refresh=True)
+            live.update(table_of(supervisor), refresh=True)
             await asyncio.sleep(REFRESH_S)
 
 
-def _table(supervisor: Supervisor) -> Table:
-    table = Table(title=f"callbus  nats {supervisor.nats_url}  sip port {supervisor.sip_port}")
-    for heading in ("process", "state", "pid", "calls", "slots", "restarts", "ready after", "memory"):
+def table_of(supervisor: Supervisor) -> Table:
+    """The status as it is drawn."""
+    ports = ", ".join(str(port) for port in supervisor.sip_ports)
+    table = Table(title=f"callbus   nats {supervisor.nats_url}   sip port {ports}", title_style="")
+    for heading in COLUMNS:
         table.add_column(heading, justify="left" if heading in ("process", "state") else "right")
     for row in supervisor.status():
         table.add_row(
             row.name,
             row.state,
             str(row.pid or ""),
-            str(row.calls),
-            str(row.slots),
+            str(row.calls) if row.slots else "",
+            str(row.slots or ""),
             str(row.restarts),
             f"{row.ready_ms:.0f} ms" if row.ready_ms is not None else "",
             f"{row.resident_mb:.0f} MB" if row.resident_mb is not None else "",
+            style=STYLES.get(row.state),
         )
     return table

@@ -118,7 +118,8 @@ def page() -> tuple[Shown, str]:
         duration_ms=9000,
     )  # fmt: skip
     failure = Failure(**CALL, code="bus_disconnected", stage="edge", gap_ms=420, detail="server restarted")
-    shown = Shown(view_of([*greeting(), *finished_turn(), failure, ended]), ((12, 3),), ())
+    view = view_of([*greeting(), *finished_turn(), failure, ended])
+    shown = Shown(view.state, view, ((12, 3),), ())
     return shown, "\n".join(text_lines(shown))
 
 
