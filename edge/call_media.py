@@ -94,6 +94,7 @@ class CallMedia:
         self._late_max_ms = 0.0
         self._flush_why = ""
         self._wrong_codec = 0
+        self._silent = True
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -218,15 +219,19 @@ class CallMedia:
         payloads = frame.frames() if frame.frame_count != 1 else (frame.payload,)
         if flags is AudioFlag.NONE:
             self._playout.offer(frame.utterance, segment, number, payloads)
-            return
-        self._playout.offer(
-            frame.utterance,
-            segment,
-            number,
-            payloads,
-            segment_end=AudioFlag.SEGMENT_END in flags,
-            end=AudioFlag.END in flags,
-        )
+        else:
+            self._playout.offer(
+                frame.utterance,
+                segment,
+                number,
+                payloads,
+                segment_end=AudioFlag.SEGMENT_END in flags,
+                end=AudioFlag.END in flags,
+            )
+        if self._silent and self._playout.queued_ms >= FRAME_MS:
+            # The first packet of an answer does not wait for this call's place in the revolution (ADR 0006).
+            self._silent = False
+            self._pacer.hasten(self)
 
     def _refuse_codec(self, codec: Codec) -> None:
         self._wrong_codec += 1
@@ -258,6 +263,9 @@ class CallMedia:
             return
         media_time = sender.media_time
         payload = None if sender.sending_digits else playout.next_frame(media_time)
+        if payload is None and not self._silent:
+            self._silent = True
+            self._pacer.relax(self)
         datagram = sender.next_datagram(payload)
         if datagram is not None:
             self._rtp.sendto(datagram, target)

@@ -81,7 +81,7 @@ class PacerWheel(Generic[MemberT]):
         lateness: see :class:`Lateness`.
     """
 
-    __slots__ = ("_places", "_skipped", "_slots", "_start", "_tick", "lateness")
+    __slots__ = ("_delayed", "_homes", "_places", "_skipped", "_slots", "_start", "_tick", "lateness")
 
     def __init__(self, now: float) -> None:
         """``now``: seconds; the first deadline is one slot later."""
@@ -90,6 +90,8 @@ class PacerWheel(Generic[MemberT]):
         self._slots: list[dict[MemberT, None]] = [{} for _ in range(SLOTS)]  # dict: ordered, removal in O(1)
         self._skipped = [0] * SLOTS
         self._places: dict[MemberT, int] = {}
+        self._homes: dict[MemberT, int] = {}  # of hastened members: the slot that they left
+        self._delayed: dict[MemberT, int] = {}  # of relaxed members: the first tick that may serve them
         self.lateness = Lateness()
 
     def __len__(self) -> int:
@@ -107,8 +109,36 @@ class PacerWheel(Generic[MemberT]):
     def remove(self, member: MemberT) -> None:
         """Take a call out; one that is not here is no mistake (a call may end twice)."""
         place = self._places.pop(member, None)
+        self._homes.pop(member, None)
+        self._delayed.pop(member, None)
         if place is not None:
             del self._slots[place][member]
+
+    def hasten(self, member: MemberT) -> None:
+        """Serve a call at the next tick, and from then on once a revolution: it has something to say after silence.
+
+        Its turn comes up to 15 ms early, once. Without this an answer waits 10 ms on average for its slot. A call that
+        is hastened already, or not yet back in its own slot, stays where it is, so that the shift never adds up.
+        """
+        place, soonest = self._places.get(member), self._tick % SLOTS
+        if place is None or place == soonest or member in self._homes or member in self._delayed:
+            return
+        self._homes[member] = place
+        self._move(member, soonest)
+
+    def relax(self, member: MemberT) -> None:
+        """Give a call its own slot back: its next turn comes as much later as it came early, never earlier."""
+        home = self._homes.pop(member, None)
+        if home is None:
+            return
+        last_served = self._tick - 1 - (self._tick - 1 - self._places[member]) % SLOTS
+        self._delayed[member] = last_served + SLOTS
+        self._move(member, home)
+
+    def _move(self, member: MemberT, place: int) -> None:
+        del self._slots[self._places[member]][member]
+        self._slots[place][member] = None
+        self._places[member] = place
 
     def next_deadline(self) -> float:
         """When the next slot is due, seconds."""
@@ -126,12 +156,21 @@ class PacerWheel(Generic[MemberT]):
             if late < 0:
                 return turns
             revolution, place = divmod(self._tick, SLOTS)
+            members = self._members(place) if self._delayed else tuple(self._slots[place])
             self._tick += 1
-            members = tuple(self._slots[place])
             skipped, self._skipped[place] = self._skipped[place], 0
             if members:
                 self.lateness.observe(late * 1000, len(members))
                 turns.append(Turn(members, late, skipped, revolution))
+
+    def _members(self, place: int) -> tuple[MemberT, ...]:
+        """Those of a slot whose turn it is; a relaxed one may have to let its slot pass once."""
+        served = []
+        for member in self._slots[place]:
+            if self._delayed.get(member, 0) <= self._tick:
+                self._delayed.pop(member, None)
+                served.append(member)
+        return tuple(served)
 
     def _skip_stale(self, now: float) -> None:
         """Give up the ticks that are too late, in one step however many (the process may have slept for hours)."""

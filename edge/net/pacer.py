@@ -74,6 +74,14 @@ class Pacer:
         """Serve it no more; a member may still get the turn of the tick that runs."""
         self._wheel.remove(member)
 
+    def hasten(self, member: Paced) -> None:
+        """Its next turn is the next tick: it has something to say after silence."""
+        self._wheel.hasten(member)
+
+    def relax(self, member: Paced) -> None:
+        """It is silent again: back to its own turn."""
+        self._wheel.relax(member)
+
     def __len__(self) -> int:
         return len(self._wheel)
 

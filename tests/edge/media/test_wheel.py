@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.media.wheel import SLOTS, Lateness, PacerWheel
+from edge.media.wheel import SLOT_S, SLOTS, Lateness, PacerWheel
 
 pytestmark = pytest.mark.unit
 
@@ -127,3 +127,57 @@ def test_a_quantile_is_never_above_the_maximum() -> None:
     lateness.observe(2.5, 10)
     assert lateness.quantile_ms(0.99) <= 2.5
     assert lateness.quantile_ms(0.99) > 2.0
+
+
+class TestHaste:
+    """A call that begins to speak does not wait for its slot, and its clock does not drift for it."""
+
+    @staticmethod
+    def served(wheel: PacerWheel[str], ticks: range) -> list[int]:
+        found = []
+        for tick in ticks:
+            for turn in wheel.due(tick * SLOT_S + 1e-6):
+                found += [tick for member in turn.members if member == "a"]
+        return found
+
+    @pytest.mark.parametrize("begin", range(1, 9))
+    @pytest.mark.parametrize("length", range(1, 9))
+    def test_early_once_late_once(self, begin: int, length: int) -> None:
+        wheel: PacerWheel[str] = PacerWheel(0.0)
+        wheel.add("a")
+        before = self.served(wheel, range(1, 9 + begin))
+        wheel.hasten("a")
+        wheel.hasten("a")
+        (first, *rest) = self.served(wheel, range(9 + begin, 9 + begin + SLOTS * length))
+        assert first == 9 + begin, "the next tick serves it"
+        assert [b - a for a, b in pairwise([first, *rest])] == [SLOTS] * len(rest)
+        wheel.relax("a")
+        wheel.relax("a")
+        last = [first, *rest][-1]
+        after = self.served(wheel, range(9 + begin + SLOTS * length, 60))
+        assert SLOTS <= after[0] - last < 2 * SLOTS, "never early"
+        assert {tick % SLOTS for tick in after} == {tick % SLOTS for tick in before}, "its own slot again"
+        everything = [*before, first, *rest, *after]
+        assert len(everything) == len([tick for tick in range(1, 60) if tick % SLOTS == before[0] % SLOTS])
+
+    def test_a_relaxed_call_is_not_hastened_before_it_is_back(self) -> None:
+        wheel: PacerWheel[str] = PacerWheel(0.0)
+        wheel.add("a")
+        self.served(wheel, range(1, 6))
+        wheel.hasten("a")
+        self.served(wheel, range(6, 7))
+        wheel.relax("a")
+        wheel.hasten("a")
+        assert self.served(wheel, range(7, 13)) == [12]
+
+    def test_ends_anywhere(self) -> None:
+        wheel: PacerWheel[str] = PacerWheel(0.0)
+        wheel.hasten("nobody")
+        wheel.relax("nobody")
+        wheel.add("a")
+        self.served(wheel, range(1, 6))
+        wheel.hasten("a")
+        wheel.remove("a")
+        wheel.relax("a")
+        assert self.served(wheel, range(6, 20)) == []
+        assert len(wheel) == 0
