@@ -117,16 +117,15 @@ class AudioFeed:
 
     def _drain(self) -> None:
         """Handle some of what waits, then let others have their turn."""
-        self._draining = False
         for _ in range(SLICE_FRAMES):
             if not self._backlog or self._closed or not self._ready():
                 break
             self._handle(self._backlog.popleft())
+        self._draining = False
         if self._closed:
             return
         if self._backlog and self._ready():
-            self._draining = True
-            asyncio.get_running_loop().call_soon(self._drain)
+            self.resume()
         elif not self.behind:
             self._caught_up()
 
