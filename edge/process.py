@@ -111,7 +111,9 @@ class EdgeProcess:
         calls = self.switchboard.calls
         if calls:
             log.info("draining", message=f"{len(calls)} calls go on; new ones are refused", calls=len(calls))
-        await wait_until(lambda: not calls, self._context.settings.ownership.drain_ms / 1000)
+        # A second signal cancels this wait alone: the callers are still told that it is over.
+        with contextlib.suppress(asyncio.CancelledError):
+            await wait_until(lambda: not calls, self._context.settings.ownership.drain_ms / 1000)
         self.switchboard.hang_up_all("edge_stopping")
         agent = self.switchboard.signalling.agent
         await wait_until(lambda: agent.next_deadline() is None, GOODBYE_S)

@@ -28,7 +28,8 @@ from schemas.session import WorkerRecord
 from schemas.subjects import heartbeat
 
 MODULES = {"edge": "edge", "asr": "services.asr", "llm": "services.llm", "tts": "services.tts"}
-STOP_ORDER = ("edge", "asr", "llm", "tts")
+STOP_ORDER = (("edge",), ("asr", "llm", "tts"))
+"""First the edges, which end the calls; then, together, the stages that work for them."""
 MAX_QUICK_DEATHS = 3
 """A child that dies this often before it is ever ready can't start: the whole system stops with its last words."""
 RESTART_PAUSE_S = 0.2
@@ -131,9 +132,9 @@ class Supervisor:
             ConfigError: a setting that the children would get is not allowed.
         """
         self._failed = asyncio.get_running_loop().create_future()
-        edges = edge_environments(load(self._environment).edge, self._plan.workers.get("edge", 1))
         self._lock.take()
         try:
+            edges = edge_environments(load(self._environment).edge, self._plan.workers.get("edge", 1))
             (self._plan.data / "logs").mkdir(exist_ok=True)
             await self._start_bus()
             for stage, module in MODULES.items():
@@ -160,13 +161,13 @@ class Supervisor:
             raise StartError(self._failed.result())
 
     async def stop(self) -> None:
-        """Drain in the order of a caller's voice, then the bus. Safe to call twice."""
+        """Drain the edges, then the stages behind them, then end the bus. Safe to call twice."""
         self._stopping = True
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        for stage in STOP_ORDER:
-            group = [child for child in self.children if child.name.startswith(f"{stage}-")]
+        for stages in STOP_ORDER:
+            group = [child for child in self.children if child.name.split("-")[0] in stages]
             timeout_s = HURRIED_S if self._hurried else self._plan.drain_s + 2
             await asyncio.gather(*(child.stop(timeout_s) for child in group))
         if self._connection is not None:
