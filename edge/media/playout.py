@@ -266,7 +266,7 @@ class Playout:
 
     def _wait(self, current: _Utterance, media_time: int) -> None:
         """Nothing can leave: count the hole, and close an utterance that holds up another for too long."""
-        if current.pieces and not current.queued_bytes:
+        if current.started and current.pieces and not current.queued_bytes:
             self._mark_ends(current, current.end_of_audio(media_time))
         if current.started and current.open:
             self.counts.starved += 1
