@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from config.load import load
 from config.settings import EdgeSection, Settings
 from edge.net.udp import PortTakenError, bind_sip
 from ops.broker import FolderLock, OwnServer
+from ops.dead_calls import end_dead_calls
 from ops.process import ChildProcess, StartError, State
-from schemas.session import WorkerRecord
+from schemas.session import Stage, WorkerRecord
 from schemas.subjects import heartbeat
 
 MODULES = {"edge": "edge", "asr": "services.asr", "llm": "services.llm", "tts": "services.tts"}
@@ -230,7 +231,19 @@ class Supervisor:
             raise StartError(f"{error}; start nats-server, or leave NATS_URL unset to have one started here") from error
         except BusError as error:
             raise StartError(f"the streams can't be provisioned: {error}") from error
+        if self._server is not None:
+            # A server of our own: no edge of before can still live.
+            await self._end_dead_calls(None)
         await self._connection.subscribe(heartbeat("*", "*"), self._on_heartbeat)
+
+    async def _end_dead_calls(self, edges: Collection[str] | None) -> None:
+        try:
+            count = await end_dead_calls(self.connection, edges)
+        except BusError as error:
+            self._plan.say(f"calls of a dead edge could not be ended: {error}")
+            return
+        if count:
+            self._plan.say(f"{count} call(s) had lost their edge; recorded as ended")
 
     async def _keep_server(self, server: OwnServer) -> None:
         try:
@@ -251,7 +264,7 @@ class Supervisor:
         while True:
             pid = child.pid
             code = await child.wait()
-            self._records.pop(pid, None)
+            record = self._records.pop(pid, None)
             self._heard.pop(pid, None)
             if self._stopping:
                 return
@@ -265,6 +278,8 @@ class Supervisor:
                 return
             child.state = State.RESTARTING
             self._plan.say(f"{child.name} ended ({how}); starting it again")
+            if record is not None and record.stage is Stage.EDGE:
+                await self._end_dead_calls({record.worker})
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**deaths_in_a_row, MAX_RESTART_PAUSE_S))
             child.restarts += 1
             await child.start()
