@@ -17,6 +17,7 @@ from schemas.llm import LlmDone, LlmSentence, ToolReturned, turn_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutStarted
 from schemas.tts import TtsDone, TtsStarted
 from schemas.turn import TurnEnded, TurnInterrupted
+from services.llm.heard import heard_text
 
 LATENCY_NAMES = (
     "transcription_delay",
@@ -196,8 +197,10 @@ def _finish_utterance(view: CallView, utterance_id: int, utterance: Utterance) -
     started = utterance.started
     if started is None:
         return
-    text, cut = heard_text(utterance)
+    finished, flushed = utterance.finished is not None, utterance.flushed
+    text = heard_text(utterance.sentences, utterance.spoken, utterance.heard, finished=finished, flushed=flushed)
     if text:
+        cut = flushed is not None and not finished
         view.lines.append(Line(started.media_time_ms, "agent", text, turn_of(utterance_id), cut))
     turn = _turn(view, turn_of(utterance_id))
     end = utterance.flushed or utterance.finished
@@ -212,27 +215,6 @@ def _finish_utterance(view: CallView, utterance_id: int, utterance: Utterance) -
     if first is not None:
         turn.latencies_ms["tts_node_ttfb"] = first.ttfb_ms
         turn.latencies_ms["playback_latency"] = max(0.0, (started.at_us - first.at_us) / 1000)
-
-
-def heard_text(utterance: Utterance) -> tuple[str, bool]:
-    """The text of an utterance that left as audio, and whether it was cut short."""
-    if utterance.flushed is None:
-        done = utterance.sentences if utterance.finished is not None else sorted(utterance.heard)
-        return " ".join(utterance.sentences.get(index, "") for index in sorted(done)).strip(), False
-    flushed = utterance.flushed
-    parts = [utterance.sentences.get(index, "") for index in range(flushed.index)]
-    parts.append(_cut(utterance.sentences.get(flushed.index, ""), utterance.spoken.get(flushed.index), flushed.sent_ms))
-    return " ".join(part for part in parts if part), True
-
-
-def _cut(text: str, spoken: TtsDone | None, sent_ms: int) -> str:
-    if sent_ms <= 0 or not text:
-        return ""
-    if spoken is not None and spoken.words:
-        return " ".join(word.text for word in spoken.words if word.end_ms <= sent_ms)
-    words = text.split()
-    duration_ms = spoken.duration_ms if spoken is not None else 0
-    return " ".join(words[: len(words) * sent_ms // duration_ms]) if duration_ms else ""
 
 
 def describe_failure(failure: Failure) -> str:

@@ -28,7 +28,13 @@ BENCHES = {
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--seconds", default=10.0, show_default=True, help="Length of each measurement.")
 @click.option("--calls", default=0, help="Calls at once, where a bench has that.  [default: the bench's own]")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("bench-results"))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("bench-results"),
+    show_default=True,
+    help="Folder for the results.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The figures as JSON.")
 @click.option("--list", "only_list", is_flag=True, help="List the benches.")
 def bench(names: tuple[str, ...], seconds: float, calls: int, output: Path, as_json: bool, only_list: bool) -> None:
@@ -36,6 +42,9 @@ def bench(names: tuple[str, ...], seconds: float, calls: int, output: Path, as_j
 
     Figures depend on the machine and on what else runs on it: compare within one run.
     """
+    if only_list and as_json:
+        click.echo(msgspec.json.encode(BENCHES).decode())
+        return
     if only_list:
         for name, text in BENCHES.items():
             click.echo(f"{name:10}  {text}")

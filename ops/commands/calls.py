@@ -9,6 +9,7 @@ from typing import TypeVar
 import click
 
 from bus.interface import Connection
+from config.load import load
 from ops.session import as_json_text, bus, events_of, json_option, nats_option, offered_calls, run, tenant_option
 from schemas.call import CallAnswered, CallEnded, CallOffered
 
@@ -42,7 +43,10 @@ def calls(limit: int, tenant: str, nats_url: str, as_json: bool) -> None:
         click.echo(as_json_text(found))
         return
     if not found:
-        click.echo("no calls yet; place one with: callbus call sip:bank@127.0.0.1:5060 --say 'where is my credit card'")
+        port = load().edge.sip_port or 5060
+        click.echo(
+            f"no calls yet; place one: callbus call sip:bank@127.0.0.1:{port} --say 'where is my credit card'"
+        )
         return
     click.echo(f"{'call':32}  {'started':19}  {'state':10}  {'duration':>9}  ended by")
     for row in found:

@@ -7,6 +7,7 @@ import msgspec
 
 from config.load import Row, rows
 from config.settings import Settings
+from ops.session import as_json_text, json_option
 
 
 @click.group()
@@ -15,7 +16,7 @@ def config() -> None:
 
 
 @config.command()
-@click.option("--json", "as_json", is_flag=True, help="One JSON list.")
+@json_option
 @click.option("--changed", is_flag=True, help="Only settings that differ from their default.")
 @click.argument("section", required=False)
 def show(as_json: bool, changed: bool, section: str | None) -> None:
@@ -25,7 +26,7 @@ def show(as_json: bool, changed: bool, section: str | None) -> None:
         sections = sorted({row.section for row in rows()})
         raise click.BadParameter(f"{section!r} is no section; there are: {', '.join(sections)}")
     if as_json:
-        click.echo(msgspec.json.encode([row._asdict() for row in found]).decode())
+        click.echo(as_json_text([row._asdict() for row in found]))
         return
     width = max((len(f"{row.section}.{row.key}") for row in found), default=0)
     for row in found:
@@ -33,9 +34,11 @@ def show(as_json: bool, changed: bool, section: str | None) -> None:
 
 
 @config.command()
-def check() -> None:
+@json_option
+def check(as_json: bool) -> None:
     """Check the settings; exit 2 with the first mistake."""
-    click.echo(f"{sum(1 for _ in rows())} settings, all allowed")
+    count = sum(1 for _ in rows())
+    click.echo(as_json_text({"settings": count, "ok": True}) if as_json else f"{count} settings, all allowed")
 
 
 @config.command()

@@ -8,7 +8,8 @@ import click
 import msgspec
 
 from ops import contract
-from schemas.base import tag_of
+from ops.session import as_json_text, json_option
+from schemas.base import Event, tag_of, type_name
 from schemas.subjects import EVENT_BY_NAME, EVENT_TYPES, SPEAKERS
 
 
@@ -16,9 +17,10 @@ from schemas.subjects import EVENT_BY_NAME, EVENT_TYPES, SPEAKERS
 @click.option("--asyncapi", "form", flag_value="asyncapi", help="AsyncAPI 3.0: subjects and messages.")
 @click.option("--json-schema", "form", flag_value="json", help="JSON Schema of every message.  [default]")
 @click.option("--list", "form", flag_value="list", help="A line per event: subject, type tag, who says it.")
+@json_option
 @click.argument("event", required=False)
-def schema(form: str | None, event: str | None) -> None:
-    """Print the contract of every message as made from the code.
+def schema(form: str | None, event: str | None, as_json: bool) -> None:
+    """Print the contract of every message as made from the code. All of it is JSON; --list only with --json.
 
     EVENT limits the output to one event's JSON Schema, for example asr.final.
     """
@@ -27,12 +29,21 @@ def schema(form: str | None, event: str | None) -> None:
             raise click.BadParameter(f"{event!r} is no event; there are: {', '.join(EVENT_BY_NAME)}")
         document: object = msgspec.json.schema(EVENT_BY_NAME[event])
     elif form == "list":
-        for event_type in EVENT_TYPES:
-            name = tag_of(event_type).rsplit(".v", 1)[0]
-            click.echo(f"call.<tenant>.<call>.{name:22} {tag_of(event_type):24} {SPEAKERS[name.split('.')[0]]}")
+        rows = [_row(event_type) for event_type in EVENT_TYPES]
+        if as_json:
+            click.echo(as_json_text(rows))
+            return
+        for row in rows:
+            click.echo(f"{row['subject']:43} {row['type']:24} {row['speaker']}")
         return
     elif form == "asyncapi":
         document = contract.asyncapi(metadata.version("callbus"))
     else:
         document = contract.json_schema()
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+def _row(event_type: type[Event]) -> dict[str, str]:
+    name = type_name(event_type)
+    speaker = SPEAKERS[name.split(".")[0]]
+    return {"subject": f"call.<tenant>.<call>.{name}", "type": tag_of(event_type), "speaker": speaker}

@@ -30,6 +30,7 @@ from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, Playou
 from schemas.session import AuthenticationStatus, ConversationContext, Exchange, Speaker
 from schemas.tts import TtsDone
 from schemas.turn import TurnEnded, TurnInterrupted, TurnResumed
+from services.llm.heard import heard_text
 
 HISTORY_LIMIT = 200
 """Exchanges kept in the context: a value of the bucket stays under 64 KiB with sentences of usual length."""
@@ -60,16 +61,7 @@ class Utterance:
     @property
     def heard(self) -> str:
         """The part of it that the caller heard."""
-        if self.finished:
-            return " ".join(self.sentences[index] for index in sorted(self.sentences))
-        flushed = self.flushed
-        pieces: list[str] = []
-        for index in sorted(self.sentences):
-            if index in self.marks or (flushed is not None and index < flushed.index):
-                pieces.append(self.sentences[index])
-            elif flushed is not None and index == flushed.index:
-                pieces.append(_cut(self.sentences[index], self.spoken.get(index), flushed.sent_ms))
-        return " ".join(piece for piece in pieces if piece)
+        return heard_text(self.sentences, self.spoken, self.marks, finished=self.finished, flushed=self.flushed)
 
 
 @dataclass
@@ -236,16 +228,3 @@ class Conversation:
             last_updated_us=self.last_word_us,
             expires_at_us=self.last_word_us + time_to_live_us,
         )
-
-
-def _cut(sentence: str, spoken: TtsDone | None, sent_ms: int) -> str:
-    """The words of a sentence whose audio had left; none where the synthesis of it is not known."""
-    if spoken is None or sent_ms <= 0:
-        return ""
-    words = sentence.split()
-    if not spoken.words:
-        return " ".join(words[: len(words) * min(sent_ms, spoken.duration_ms) // max(spoken.duration_ms, 1)])
-    count = sum(word.end_ms <= sent_ms for word in spoken.words)
-    if len(words) == len(spoken.words):
-        return " ".join(words[:count])
-    return " ".join(word.text for word in spoken.words[:count])
