@@ -331,6 +331,7 @@ class Recorder:
             newest = await self._connection.last(entry.subject)
         except BusError:
             self._asking = None
+            self._later()  # the retry that was due meanwhile found this question open, and did nothing
             return
         self._asking = None
         ack = own_retry(refusal, newest, CALLS, entry.data, entry.headers)

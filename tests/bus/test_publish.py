@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from bus import publish
+from bus import codec, publish
 from bus.acks import ack_inbox, read_answer
-from bus.errors import StaleWrite, StoreRefused, StoreUnavailable
+from bus.errors import BusTimeout, StaleWrite, StoreRefused, StoreUnavailable
 from bus.fencing import EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, MESSAGE_ID
 from bus.guard import guard_of
-from bus.interface import Message, StoreAck
+from bus.interface import Message, StoreAck, StoredMessage
 from bus.memory import MemoryConnection, MemoryServer
 from bus.publish import Recorder, RecorderFigures
 from schemas import subjects
@@ -343,6 +344,33 @@ def test_old_unanswered_message_stops_the_pipeline() -> None:
         assert bus.heard() == ["asr.partial:1:0", "asr.partial:1:1"]
         assert await recorder.flush(5000)
         assert bus.stored() == ["asr.partial:1:0", "asr.partial:1:1"]
+
+    run_virtual(scenario())
+
+
+def test_look_that_fails_after_a_refusal_is_made_again() -> None:
+    """It takes longer than the pause before the retry, and no further event comes that would set things going."""
+
+    async def scenario() -> None:
+        bus = Bus()
+        recorder = await ready_recorder(bus.sender)
+        subject = subjects.subject_of(final(1))
+        await recorder.prepare(subject)
+        predecessor = final(1, epoch=1)
+        await bus.sender.store(subject, codec.encode(predecessor), {MESSAGE_ID: predecessor.dedupe_id})
+        last = bus.sender.last
+        failures = [1]
+
+        async def elected(*arguments: Any) -> StoredMessage | None:
+            if failures.pop() if failures else 0:
+                await asyncio.sleep(2)
+                raise BusTimeout("the stream elects a leader")
+            return await last(*arguments)
+
+        vars(bus.sender)["last"] = elected
+        recorder.record(final(2, epoch=2), fenced=True)
+        assert await recorder.flush(10_000)
+        assert bus.stored() == ["asr.final:1:0", "asr.final:2:0"]
 
     run_virtual(scenario())
 
