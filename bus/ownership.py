@@ -133,7 +133,7 @@ class StageOwner:
         deadline = asyncio.get_running_loop().time() + timeout_ms / 1000
         self.heartbeat.draining = True
         self.heartbeat.beat()
-        while self._busy() and (left := deadline - asyncio.get_running_loop().time()) > 0:
+        while (self._calls or self._reserved) and (left := deadline - asyncio.get_running_loop().time()) > 0:
             self._changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
@@ -146,18 +146,20 @@ class StageOwner:
         await self.heartbeat.stop()
 
     async def finished(self, call_id: str) -> None:
-        """The call is over: forget it, delete its owners key. Never raises; a key that can't be deleted is found ended
-        by whoever meets it."""
+        """The call is over: forget it, delete its owners key. Never raises; a key that stays is found again."""
         if self._calls.pop(call_id, None) is None:
             return
-        self._count()
-        for attempt in range(DELETE_ATTEMPTS):
-            try:
-                await self._owners.delete(self._key(call_id))
-                return
-            except BusError as error:
-                log.debug("delete_failed", message=str(error), call_id=call_id)
-                await asyncio.sleep(0.1 * 2**attempt)
+        self._reserve(call_id, 1)
+        try:
+            for attempt in range(DELETE_ATTEMPTS):
+                try:
+                    await self._owners.delete(self._key(call_id))
+                    return
+                except BusError as error:
+                    log.debug("delete_failed", message=str(error), call_id=call_id)
+                    await asyncio.sleep(0.1 * 2**attempt)
+        finally:
+            self._reserve(call_id, -1)
 
     # --- what succession asks ----------------------------------------------------------------------------------------
 
@@ -166,6 +168,9 @@ class StageOwner:
 
     def holds(self, call_id: str) -> bool:
         return call_id in self._calls
+
+    def keeps(self, call_id: str) -> bool:
+        return call_id in self._calls or call_id in self._reserved
 
     def lost(self, call_id: str, owner: Owner | None) -> None:
         """Another worker owns a call that is held here."""
@@ -194,17 +199,16 @@ class StageOwner:
         mine = self._owner(call_id, owner.tenant, owner.epoch + 1)
         self._reserve(call_id, 1)
         try:
-            try:
-                revision = await self._owners.update(self._key(call_id), codec.encode(mine), revision)
-            except RevisionConflict:
-                return
-            self._succession.note(mine, revision)
             offered = await self._offer_of(call_id, owner.tenant)
             if offered is None:
                 await self._owners.delete(self._key(call_id))
                 return
+            revision = await self._owners.update(self._key(call_id), codec.encode(mine), revision)
+            self._succession.note(mine, revision)
             claim = Claim(call_id, owner.tenant, mine.epoch, True, offered, owner.worker)
             await self._accept_taken(claim, revision, silence_ms)
+        except RevisionConflict:
+            return  # somebody else was faster
         except BusError as error:
             log.warning("takeover_failed", message=f"a call could not be taken over yet: {error}", call_id=call_id)
             self._succession.avoid[call_id] = asyncio.get_running_loop().time() * 1000 + 100.0
@@ -214,13 +218,8 @@ class StageOwner:
     async def _accept_taken(self, claim: Claim, revision: int, silence_ms: float | None) -> None:
         if silence_ms is not None and claim.previous_worker != NOBODY:
             self._report(claim, "worker_lost", f"silent for {silence_ms:.0f} ms", round(silence_ms))
-        log.info(
-            "call_taken",
-            message=f"took over a call from worker {claim.previous_worker}",
-            call_id=claim.call_id,
-            tenant=claim.tenant,
-            epoch=claim.epoch,
-        )
+        text = f"took over a call from worker {claim.previous_worker}"
+        log.info("call_taken", message=text, call_id=claim.call_id, tenant=claim.tenant, epoch=claim.epoch)
         if await self._hand_to_stage(claim, claim.epoch):
             return
         self._succession.avoid[claim.call_id] = asyncio.get_running_loop().time() * 1000 + AVOID_MS
@@ -277,13 +276,16 @@ class StageOwner:
             await claimable.acknowledge()
             return
         owner = self._owner(offered.call_id, offered.tenant, 1)
+        self._reserve(offered.call_id, 1)
         try:
             revision = await self._owners.create(self._key(offered.call_id), codec.encode(owner))
-        except RevisionConflict:
+        except BusError as error:
+            self._reserve(offered.call_id, -1)
+            if not isinstance(error, RevisionConflict):
+                raise
             await claimable.acknowledge()
             return
         self._succession.note(owner, revision)
-        self._reserve(offered.call_id, 1)
         claim = Claim(offered.call_id, offered.tenant, 1, False, offered, "")
         self._spawn(self._accept_claimed(claim, claimable))
 
@@ -345,9 +347,6 @@ class StageOwner:
 
     def _key(self, call_id: str) -> str:
         return f"{self._stage.value}.{call_id}"
-
-    def _busy(self) -> bool:
-        return bool(self._calls or self._reserved)
 
     def _reserve(self, call_id: str, change: int) -> None:
         left = self._reserved.get(call_id, 0) + change

@@ -25,6 +25,9 @@ log = get_logger(__name__)
 SERVER_BACK_GRACE_MS = 1500.0
 """After this worker's own reconnect every other one gets this long to reconnect as well."""
 
+FORGOTTEN_MS = 1000.0
+"""A key that names this worker, for a call that it knows nothing of, is looked at again after this long."""
+
 
 class Holder(Protocol):
     """The part of the owner that succession needs."""
@@ -32,6 +35,9 @@ class Holder(Protocol):
     def free_slots(self) -> int: ...
 
     def holds(self, call_id: str) -> bool: ...
+
+    def keeps(self, call_id: str) -> bool:
+        """Whether the call is held here, or is on its way in or out."""
 
     def lost(self, call_id: str, owner: Owner | None) -> None:
         """The bucket names another worker for a call that is held here."""
@@ -82,6 +88,8 @@ class Succession:
         self._owners_changed = False
         self._orphan_since: dict[str, float] = {}
         self._taking: set[str] = set()
+        self._forgotten: set[str] = set()
+        self._looked_at = 0.0
         self._subscriptions: list[Subscription] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticking: asyncio.Task[None] | None = None
@@ -201,6 +209,9 @@ class Succession:
         for worker in due.dead:
             self._buried(worker, "does not answer")
         self._look_for_orphans(now)
+        if now - self._looked_at >= FORGOTTEN_MS:
+            self._looked_at = now
+            self._look_for_forgotten(now)
 
     async def _ask(self, worker: str) -> None:
         subject = ping_subject(self._stage.value, worker)
@@ -242,6 +253,22 @@ class Succession:
             if now - since >= wait and self.avoid.get(call_id, 0.0) <= now:
                 self._taking.add(call_id)
                 self._spawn(self._take(call_id, owner, revision, now))
+
+    def _look_for_forgotten(self, now: float) -> None:
+        """A write whose acknowledgement was lost took effect all the same: the call is this worker's and nobody else
+        will ever take it. The key of a call that has ended, which could not be deleted, is found here too."""
+        if self._heartbeat.draining:
+            return
+        forgotten = {
+            call_id: (owner, revision)
+            for call_id, (owner, revision) in self.owners.items()
+            if owner.worker == self._worker and call_id not in self._taking and not self._holder.keeps(call_id)
+        }
+        known, self._forgotten = self._forgotten, set(forgotten)
+        for call_id in known & self._forgotten:
+            if self.avoid.get(call_id, 0.0) <= now:
+                self._taking.add(call_id)
+                self._spawn(self._take(call_id, *forgotten[call_id], now))
 
     async def _take(self, call_id: str, owner: Owner, revision: int, now: float) -> None:
         leaves = not self._liveness.is_dead(owner.worker)

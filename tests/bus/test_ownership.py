@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from bus.errors import BusTimeout, StoreUnavailable
 from bus.fencing import MESSAGE_ID
 from bus.guard import guard_of
 from bus.heartbeat import Heartbeat, WorkerDirectory, ping_subject
-from bus.interface import Claimable, Message
+from bus.interface import Claimable, Message, StoredMessage
 from bus.memory import MemoryConnection, MemoryServer
 from bus.ownership import Claim, StageOwner
 from config.settings import OwnershipSection
@@ -676,5 +677,117 @@ def test_call_taken_by_another_while_it_is_accepted_is_let_go() -> None:
         await stand.offer(1)
         await until(lambda: one.released)
         assert one.released == [(call_id(0), "superseded")]
+
+    run_virtual(scenario())
+
+
+def instead(target: object, **methods: Callable[..., Awaitable[Any]]) -> None:
+    """Put other methods in the place of an object's own."""
+    vars(target).update(methods)
+
+
+async def never_heard(*_: object) -> int:
+    raise StoreUnavailable("the acknowledgement got lost")
+
+
+def test_claim_whose_acknowledgement_got_lost_is_kept() -> None:
+    """The key is written although the writer was not told: nobody else would ever take the call."""
+
+    async def scenario() -> None:
+        stand = Stand()
+        one, two = await stand.workers("asr-1", "asr-2")
+        for worker in (one, two):
+            create = worker.owner._owners.create
+
+            async def unheard(key: str, value: bytes, create: Callable[..., Awaitable[int]] = create) -> int:
+                await create(key, value)
+                return await never_heard()
+
+            instead(worker.owner._owners, create=unheard)
+        calls = await stand.offer(1)
+        await until(lambda: all_calls(one, two) == calls)
+        await asyncio.sleep(10)
+        owner = await stand.owner_of(0)
+        assert owner is not None
+        assert [claim.epoch for claim in one.claims + two.claims] == [owner.epoch] == [2]
+        assert owner.worker == (one if one.calls() else two).name
+
+    run_virtual(scenario())
+
+
+def test_claim_that_is_slow_is_made_once() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        (one,) = await stand.workers("asr-1")
+        create = one.owner._owners.create
+
+        async def slow(key: str, value: bytes) -> int:
+            revision = await create(key, value)
+            await asyncio.sleep(5)
+            return revision
+
+        instead(one.owner._owners, create=slow)
+        await stand.offer(1)
+        await asyncio.sleep(20)
+        assert [claim.epoch for claim in one.claims] == [1]
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize("lost", ["offer", "acknowledgement"])
+def test_takeover_that_breaks_off_half_way_is_made_again(lost: str) -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        one, two = await stand.workers("asr-1", "asr-2")
+        calls = await stand.offer(1)
+        await until(lambda: all_calls(one, two) == calls)
+        dead, heir = (one, two) if one.calls() else (two, one)
+        update, last = heir.owner._owners.update, heir.connection.last
+        failures = [2]
+
+        async def unheard(*arguments: Any) -> int:
+            revision = await update(*arguments)
+            failures[0] -= 1
+            return revision if failures[0] < 0 else await never_heard()
+
+        async def unread(*arguments: Any) -> StoredMessage | None:
+            failures[0] -= 1
+            if failures[0] >= 0:
+                raise BusTimeout("the stream elects a leader")
+            return await last(*arguments)
+
+        if lost == "offer":
+            instead(heir.connection, last=unread)
+        else:
+            instead(heir.owner._owners, update=unheard)
+        dead.die()
+        await until(lambda: heir.calls() == calls, 20.0)
+        owner = await stand.owner_of(0)
+        assert owner is not None
+        assert (owner.worker, owner.epoch) == (heir.name, heir.claims[0].epoch)
+
+    run_virtual(scenario())
+
+
+def test_key_that_could_not_be_deleted_is_deleted_later() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        (one,) = await stand.workers("asr-1")
+        await stand.offer(1)
+        await until(one.calls)
+        delete = one.owner._owners.delete
+
+        async def refuse(_: str) -> None:
+            raise StoreUnavailable("no leader")
+
+        instead(one.owner._owners, delete=refuse)
+        await stand.say(ended(call_id(0)))
+        await one.owner.finished(call_id(0))
+        instead(one.owner._owners, delete=delete)
+        assert await stand.owner_of(0) is not None
+        await asyncio.sleep(5)
+        assert await stand.owner_of(0) is None
+        assert one.owner.free_slots() == 10
+        assert len(one.claims) == 1
 
     run_virtual(scenario())
