@@ -12,6 +12,8 @@ log = get_logger(__name__)
 REASON_HEADER = "Callbus-Reason"
 SUBJECT_HEADER = "Callbus-Subject"
 MAX_REASON = 500
+MAX_BYTES = 60_000
+"""Beginning of a message that is kept: the stream takes 64 KiB with headers, and what is too large is lost unseen."""
 
 
 def bury(connection: Connection, service: str, subject: str, data: bytes, reason: str) -> None:
@@ -23,4 +25,4 @@ def bury(connection: Connection, service: str, subject: str, data: bytes, reason
     text = " ".join(reason.split())[:MAX_REASON]
     figures_of(f"{service} dead_letter").count += 1
     log.warning("dead_letter", message=f"a message on {template} can't be read: {text}", reason=text, subject=template)
-    connection.publish(subjects.dead_letter(service), data, {REASON_HEADER: text, SUBJECT_HEADER: subject})
+    connection.publish(subjects.dead_letter(service), data[:MAX_BYTES], {REASON_HEADER: text, SUBJECT_HEADER: subject})

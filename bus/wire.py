@@ -61,12 +61,13 @@ class Wire(Client):  # type: ignore[misc]
         Raises:
             ValueError: a subject with white space or empty tokens, or more bytes than the server takes.
         """
-        self._check(subject, len(data))
         if not headers:
+            self._check(subject, len(data))
             return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(data), data)
         lines = "".join([f"{key}: {value.translate(_NEWLINES)}\r\n" for key, value in headers.items()])
         block = _HEADER_LINE + lines.encode() + b"\r\n"
         size = len(block)
+        self._check(subject, size + len(data))  # the server counts headers too, and cuts the connection for one byte
         sizes = b"%d %d" % (size, size + len(data))
         return b"HPUB %b %b %b\r\n%b%b\r\n" % (subject.encode(), reply.encode(), sizes, block, data)
 
@@ -149,7 +150,8 @@ class Wire(Client):  # type: ignore[misc]
         parsed: Headers = {}
         if headers:
             parsed = {str(getattr(k, "value", k)): v for k, v in (await self._process_headers(headers) or {}).items()}
-        handler(Message(subject.decode(), data, parsed, reply.decode()))
+        # The server does not look whether a subject is UTF-8; an exception here would end the read loop.
+        handler(Message(subject.decode(errors="replace"), data, parsed, reply.decode(errors="replace")))
 
     # --- trouble -----------------------------------------------------------------------------------------------------
 
