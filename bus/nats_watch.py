@@ -145,9 +145,12 @@ class NatsWatch:
         before = self._seen.get(entry.key)
         if before is not None and entry.revision <= before.revision:
             return
-        if entry.value is None and (before is None or before.value is None):
+        if entry.value is None and before is None:
             return  # deleted before anybody here knew it
-        self._seen[entry.key] = entry
+        if entry.value is None:
+            del self._seen[entry.key]  # a deletion that is shown again is left out above; keys of calls never come back
+        else:
+            self._seen[entry.key] = entry
         self._call(entry)
 
     def _call(self, entry: BucketEntry) -> None:
@@ -160,11 +163,8 @@ class NatsWatch:
         if self._snapshot is None or self._present_count < 0 or self._expected <= self._present_count:
             return
         present, self._snapshot = self._snapshot, None
-        for key, entry in list(self._seen.items()):
-            if key not in present:
-                del self._seen[key]
-                if entry.value is not None:
-                    self._call(BucketEntry(key, None, entry.revision))
+        for key in [key for key in self._seen if key not in present]:
+            self._call(BucketEntry(key, None, self._seen.pop(key).revision))
         if self._on_complete is not None:
             self._on_complete()
 

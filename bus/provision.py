@@ -166,15 +166,16 @@ def bucket_config(spec: BucketSpec, version: tuple[int, int]) -> Config:
         "max_bytes": spec.max_bytes,
         "max_msg_size": spec.max_value_bytes,
         "max_msgs_per_subject": spec.history,
-        "discard": "new",
+        "discard": spec.discard,
         "allow_rollup_hdrs": True,
         "deny_delete": True,
         "allow_direct": True,
         "duplicate_window": window_s * SECOND_NS,
     }
-    if spec.ttl_s and version >= MARKER_VERSION:
-        config["allow_msg_ttl"] = True
-        config["subject_delete_marker_ttl"] = MARKER_TTL_S * SECOND_NS
+    if version >= MARKER_VERSION:
+        config["allow_msg_ttl"] = True  # deletions carry one (``bus.nats_bucket``)
+        if spec.ttl_s:
+            config["subject_delete_marker_ttl"] = MARKER_TTL_S * SECOND_NS
     return config
 
 

@@ -77,7 +77,12 @@ class ConsumerSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BucketSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One KV bucket. ``ttl_s``: seconds a value lives after its last write; 0: for ever."""
+    """One KV bucket.
+
+    Attributes:
+        ttl_s: seconds a value lives after its last write; 0: for ever.
+        discard: at the size limit refuse writes, or drop the value that was written longest ago.
+    """
 
     name: str
     why: str
@@ -86,6 +91,7 @@ class BucketSpec(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 1
     max_value_bytes: int = 65_536
     max_bytes: int = 67_108_864
+    discard: Literal["old", "new"] = "new"
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True):
@@ -166,11 +172,12 @@ def buckets(section: StreamsSection) -> tuple[BucketSpec, ...]:
     return (
         BucketSpec(
             name="calls",
-            why="CallSession by call id: what is stored of a call, with its last changes.",
+            why="CallSession by call id: what is stored of a call, with its last changes. Old calls make room for new.",
             history=8,
             ttl_s=section.calls_max_age_h * HOUR_S,
             replicas=section.replicas,
             max_bytes=268_435_456,
+            discard="old",
         ),
         BucketSpec(
             name="context",
@@ -181,7 +188,8 @@ def buckets(section: StreamsSection) -> tuple[BucketSpec, ...]:
         ),
         BucketSpec(
             name="owners",
-            why="Owner by stage and call id: worker and epoch. Deleted when the call ends; a day later in any case.",
+            why="Owner by stage and call id: worker and epoch. Deleted when the call ends, a day later in any case; a "
+            "deletion is forgotten after a minute, or the bucket would fill up with it.",
             history=4,
             ttl_s=DAY_S,
             replicas=section.replicas,

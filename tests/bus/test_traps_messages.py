@@ -9,12 +9,14 @@ from collections.abc import Callable
 import nats
 import pytest
 
+from bus import nats_bucket
 from bus.client import NatsConnection, connect
+from bus.dead_letter import bury
 from bus.errors import BusUnavailable, StoreUnavailable
 from bus.interface import BucketEntry
 from bus.provision import apply, bucket_config
 from bus.server import NatsServerProcess
-from bus.topology import BucketSpec
+from bus.topology import BucketSpec, topology
 from config.settings import NatsSection, StreamsSection
 from tests.bus.behaviours.worlds import until
 
@@ -284,3 +286,77 @@ async def test_many_messages_in_one_write_cost_much_less_than_one_by_one(fresh_n
     assert many * 2 < single
     await upstream.close()
     await ours.close()
+
+
+async def test_keys_that_are_gone_do_not_fill_the_bucket(fresh_nats: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upstream: a deletion is one more message, kept as long as a value; a bucket at its limit takes no write."""
+    monkeypatch.setattr(nats_bucket, "EXPIRING", {"Nats-TTL": "1s"})
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    bucket = await connection.bucket("tenants")
+    got: list[tuple[str, bytes | None]] = []
+    watch = await bucket.watch(lambda entry: got.append((entry.key, entry.value)))
+    for number in range(20):
+        await bucket.create(f"asr.{number}", b"owner")
+        await bucket.delete(f"asr.{number}")
+    await until(lambda: got[-1:] == [("asr.19", None)])
+    assert not watch._seen  # type: ignore[attr-defined]
+    told = len(got)
+    assert (await connection.api("STREAM.INFO.KV_tenants"))["state"]["messages"] == 20, "history goes with its key"
+    await asyncio.sleep(2.5)
+    assert (await connection.api("STREAM.INFO.KV_tenants"))["state"]["messages"] == 0
+    assert len(got) == told, "that a deletion is forgotten is no news"
+    await bucket.create("asr.0", b"owner")
+    await connection.close()
+
+
+async def test_deletions_of_every_bucket_expire(fresh_nats: Servers) -> None:
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    for spec in topology(StreamsSection()).buckets:
+        bucket = await connection.bucket(spec.name)
+        await bucket.put("key", b"1")
+        await bucket.delete("key")
+        marker = await connection.last(f"$KV.{spec.name}.key", f"KV_{spec.name}")
+        assert marker is not None
+        assert marker.headers["Nats-TTL"].rstrip("s") == "60"
+    await connection.close()
+
+
+async def test_subjects_and_headers_that_are_not_utf_8_end_nothing(fresh_nats: Servers) -> None:
+    """Upstream: an exception in the read loop ends it. The server lets any bytes pass as a subject."""
+    server = fresh_nats()
+    connection = await open_connection(server)
+    got: list[str] = []
+    lost: list[int] = []
+    connection.on_disconnected(lambda: lost.append(1))
+    await connection.subscribe("call.>", lambda message: got.append(message.subject))
+    await connection.flush()
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rsplit(":", 1)[1]))
+    await reader.readline()
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
+    writer.write(b"PUB call.default.c1.asr.\xff\xfe reply.\xff 2\r\nhi\r\n")
+    writer.write(b"HPUB call.default.c1.asr.final 17 19\r\nNATS/1.0\r\n\xff:\xfe\r\n\r\nhi\r\n")
+    writer.write(b"PUB call.default.c1.asr.partial 2\r\nhi\r\n")
+    await until(lambda: "call.default.c1.asr.partial" in got)
+    assert got[0] == "call.default.c1.asr.\ufffd\ufffd"
+    assert connection.connected
+    assert not lost
+    writer.close()
+    await connection.close()
+
+
+async def test_what_grows_too_large_by_its_headers_costs_no_connection(fresh_nats: Servers) -> None:
+    """Upstream: only the body is measured; the server counts headers too, and cuts the connection for one byte more."""
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    lost: list[int] = []
+    connection.on_disconnected(lambda: lost.append(1))
+    with pytest.raises(ValueError, match="over the server's limit"):
+        connection.publish("live.x", b"x" * 1_048_576, {"a": "b"})
+    bury(connection, "asr", "call.default.c1.asr.final", b"x" * 1_048_576, "no JSON")
+    await connection.flush()
+    letters = [letter async for letter in connection.read("dead_letter.asr", stream="DEAD_LETTERS")]
+    assert [len(letter.data) for letter in letters] == [60_000]
+    assert not lost
+    await connection.close()
