@@ -74,6 +74,9 @@ Sink = Callable[[bytes, list[WordEvent]], bool]
 """Takes PCM and the words that begin; True stops the synthesis."""
 
 
+_PROCESS_LOCK = threading.Lock()
+
+
 class EspeakLibrary:
     """The loaded library. Every method blocks for milliseconds and may be called from any one thread at a time."""
 
@@ -98,13 +101,12 @@ class EspeakLibrary:
         )
         if self.sample_rate_hz <= 0:
             raise EngineError(f"eSpeak NG did not start: espeak_Initialize returned {self.sample_rate_hz}")
-        self._lock = threading.Lock()
+        self._lock = _PROCESS_LOCK
         self._sink: Sink | None = None
         self._sink_error: BaseException | None = None
         self._chosen: tuple[str, int] | None = None
         # Kept on the object: the library calls it for as long as it lives.
         self._callback = _CALLBACK(self._receive)
-        self._library.espeak_SetSynthCallback(self._callback)
 
     def voices(self) -> tuple[str, ...]:
         """Language codes and, as ``+name``, the variants that may follow each of them."""
@@ -134,6 +136,8 @@ class EspeakLibrary:
         with self._lock:
             self._choose(voice, words_per_minute)
             self._sink, self._sink_error = sink, None
+            # The library has one callback for the whole process: another object may have set its own, and be gone.
+            self._library.espeak_SetSynthCallback(self._callback)
             try:
                 code = self._library.espeak_Synth(
                     data, len(data), 0, POSITION_CHARACTER, 0, CHARS_UTF8 | END_PAUSE, None, None
