@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from bus import codec
 from bus.clock import wall_us
 from bus.dead_letter import bury
+from bus.edges import EdgeWatch
 from bus.errors import BusError, DecodeError, RevisionConflict
 from bus.heartbeat import Heartbeat
 from bus.interface import Bucket, Claimable, Connection, WorkQueue
@@ -34,7 +35,7 @@ FULL_PAUSE_S = 0.02
 ERROR_PAUSE_S = 0.2
 SAY_AGAIN_S = 5.0
 STALE_OFFER_US = 60_000_000
-"""An offer this old has found its end elsewhere: nobody lets a phone ring for a minute without an answer."""
+"""An offer that looks this old, by clocks that may differ, counts where its edge lives."""
 CHECK_END_US = 1_000_000
 MAX_DELIVERIES = 5
 REFUSE_MS = 250
@@ -98,8 +99,8 @@ class StageOwner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._claiming: asyncio.Task[None] | None = None
         self._succession = Succession(
-            connection, stage, worker, settings=settings, heartbeat=self.heartbeat, holder=self
-        )  # fmt: skip
+            connection, stage, worker, settings=settings, heartbeat=self.heartbeat, holder=self)  # fmt: skip
+        self._edges = EdgeWatch(connection, stage.value, lambda: [claim.offered for claim, _ in self._calls.values()])
         self._owners: Bucket
         self._queue: WorkQueue
 
@@ -122,6 +123,7 @@ class StageOwner:
         self._queue = await self._connection.work_queue(f"{self._stage.value}-assign")
         await self.heartbeat.start()
         await self._succession.start(self._owners)
+        await self._edges.start()
         self._claiming = asyncio.get_running_loop().create_task(self._claim_forever(), name="claims")
 
     async def drain(self, timeout_ms: int) -> None:
@@ -139,6 +141,7 @@ class StageOwner:
                 await asyncio.wait_for(self._changed.wait(), left)
         await self._stop_claiming(deadline)
         await self._succession.stop()
+        await self._edges.stop()
         for call_id in list(self._calls):
             await self._release(call_id, "draining")
         if self._tasks:
@@ -270,7 +273,7 @@ class StageOwner:
             await claimable.terminate()
             return
         age_us = wall_us() - message.stored_us
-        if age_us > STALE_OFFER_US or (
+        if (age_us > STALE_OFFER_US and not self._edges.lives(offered.edge)) or (
             (age_us > CHECK_END_US or claimable.deliveries > 1) and await self._ended(offered)
         ):
             await claimable.acknowledge()

@@ -10,8 +10,10 @@ import resource
 import time
 from collections.abc import Callable
 
+from bus.consume import follow_all
 from bus.errors import BusError
 from bus.heartbeat import Heartbeat, WorkerDirectory
+from bus.interface import Subscription
 from bus.logs import get_logger
 from bus.service import ServiceContext
 from config.load import ConfigError
@@ -71,6 +73,7 @@ class EdgeProcess:
             slots=self._settings.max_calls,
         )
         self._figures_task: asyncio.Task[None] | None = None
+        self._ends: Subscription
 
     @property
     def sip_port(self) -> int:
@@ -87,6 +90,9 @@ class EdgeProcess:
         raise_file_limit(FILES_BESIDE_CALLS + FILES_A_CALL * self._settings.max_calls)
         raise_priority(self._settings.niceness, self._settings.realtime)
         await self._workers.start()
+        self._ends = await follow_all(
+            self._context.connection, ("call.ended",), self.switchboard.on_ended_elsewhere, service="edge"
+        )
         await self.switchboard.signalling.start(self._settings.sip_port, tcp=self._settings.sip_tcp)
         self.switchboard.pacer.start()
         # An edge that has not yet heard the workers would refuse its first calls: ready means ready to answer.
@@ -127,6 +133,7 @@ class EdgeProcess:
         with contextlib.suppress(BusError):
             await self._heartbeat.stop()
             await self._workers.close()
+            await self._ends.close()
 
     async def _tell_figures(self) -> None:
         """Once a second: load and lateness into the heartbeat, idle connections out."""

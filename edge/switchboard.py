@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections.abc import Callable
 
 from bus.clock import uuid7_hex
+from bus.errors import BusError
 from bus.interface import Connection
 from bus.logs import get_logger
 from config.settings import EdgeSection
@@ -23,7 +25,9 @@ from edge.signalling import Signalling
 from edge.sip import events as sip
 from edge.sip.errors import NotAcceptable, UsageError
 from edge.sip.negotiation import LocalMedia, OfferAnswer
-from schemas.call import CallResult, EndedBy
+from schemas.base import Event
+from schemas.call import EDGE_LOST, CallEnded, CallResult, EndedBy
+from schemas.subjects import event_subject
 
 log = get_logger(__name__)
 
@@ -177,3 +181,21 @@ class Switchboard:
         self._bus_lost_at = None
         for call in self.calls.values():
             call.bus.fail("bus_disconnected", gap_ms=gap_ms)
+        task = asyncio.get_running_loop().create_task(self._end_what_was_given_up(), name="given-up")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _end_what_was_given_up(self) -> None:
+        """The bus was away: a call may have been ended without this edge hearing of it."""
+        for call in list(self.calls.values()):
+            with contextlib.suppress(BusError):
+                message = await self._connection.last(event_subject(CallEnded, call.call_id, call.bus.tenant))
+                if message is not None:
+                    call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)
+
+    def on_ended_elsewhere(self, event: Event) -> None:
+        """A ``call.ended`` of any edge. The stages say it where they take an edge for dead (``bus.edges``): one that
+        lives all the same has callers whom nobody answers any more."""
+        if isinstance(event, CallEnded) and event.reason == EDGE_LOST:
+            for call in [each for each in self.calls.values() if each.call_id == event.call_id]:
+                call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)

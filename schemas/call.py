@@ -10,6 +10,10 @@ import msgspec
 from schemas.base import Event, NonNegative
 
 
+EDGE_LOST = "edge_lost"
+"""Reason of a ``call.ended`` that others say for an edge that died with the call."""
+
+
 class CallResult(StrEnum):
     """How a call ended, for counting. The reason token beside it says why."""
 

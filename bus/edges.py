@@ -1,0 +1,138 @@
+"""Ends the calls of an edge that has died: nobody else would ever say that they are over.
+
+A call's RTP and dialog lie in the memory of one edge. Where that edge has been silent for :data:`LOST_S` and does not
+answer when it is asked, each stage says ``call.ended`` for the calls that it owns. The event's id makes one of them all
+and of what the edge, or whoever restarts it, says itself. An edge that was merely cut off ends such a call when it
+hears of it (``edge.switchboard``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from bus import codec
+from bus.clock import wall_us
+from bus.errors import BusError, BusTimeout, NoResponders
+from bus.heartbeat import ping_subject
+from bus.interface import Connection, Message, Subscription
+from bus.logs import get_logger
+from bus.publish import Recorder
+from schemas import subjects
+from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered, CallResult, EndedBy
+
+log = get_logger(__name__)
+
+EDGE = "edge"
+LOST_S = 15.0
+"""An edge that restarts its connection, or whose server does, is back long before."""
+LOOK_S = 1.0
+ASK_MS = 1000
+STORE_MS = 60_000
+
+
+class EdgeWatch:
+    """Watches the edges whose calls ``calls`` gives. ``service``: who looks, for the log."""
+
+    def __init__(self, connection: Connection, service: str, calls: Callable[[], Iterable[CallOffered]]) -> None:
+        self._connection = connection
+        self._service = service
+        self._calls = calls
+        self._heard: dict[str, float] = {}
+        self._told: set[str] = set()
+        self._subscription: Subscription | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin to listen. Raises ``BusError``."""
+        self._subscription = await self._connection.subscribe(subjects.heartbeat(EDGE, "*"), self._hear)
+        self._looking = asyncio.get_running_loop().create_task(self._look_forever(), name="edge-watch")
+
+    async def stop(self) -> None:
+        """Listen no more; what was said is still stored."""
+        if self._looking is not None:
+            self._looking.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._looking
+        if self._subscription is not None:
+            await self._subscription.close()
+
+    def lives(self, edge: str) -> bool:
+        """Whether that edge was heard lately."""
+        heard = self._heard.get(edge)
+        return heard is not None and asyncio.get_running_loop().time() - heard < LOST_S
+
+    def _hear(self, message: Message) -> None:
+        self._heard[message.subject.rsplit(".", 1)[1]] = asyncio.get_running_loop().time()
+
+    async def _look_forever(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            before = loop.time()
+            await asyncio.sleep(LOOK_S)
+            if not self._connection.connected or loop.time() - before > 2 * LOOK_S:
+                # This side did not hear: that is nobody's silence.
+                self._heard = dict.fromkeys(self._heard, loop.time())
+                continue
+            try:
+                await self._look(loop.time())
+            except Exception:
+                log.exception("edge_watch_failed", message="looking after the edges failed; going on")
+
+    async def _look(self, now: float) -> None:
+        calls: dict[str, list[CallOffered]] = {}
+        for offered in self._calls():
+            calls.setdefault(offered.edge, []).append(offered)
+        self._told &= {offered.call_id for edge in calls.values() for offered in edge}
+        self._heard = {edge: at for edge, at in self._heard.items() if edge in calls or now - at < LOST_S}
+        for edge, offers in calls.items():
+            silent_s = now - self._heard.setdefault(edge, now)
+            if silent_s >= LOST_S and await self._is_gone(edge):
+                self._end([offered for offered in offers if offered.call_id not in self._told], edge, silent_s)
+
+    async def _is_gone(self, edge: str) -> bool:
+        try:
+            await self._connection.request(ping_subject(EDGE, edge), b"", timeout_ms=ASK_MS)
+        except (NoResponders, BusTimeout, subjects.SubjectError):
+            return True
+        except BusError:
+            return False
+        self._heard[edge] = asyncio.get_running_loop().time()
+        return False
+
+    def _end(self, calls: list[CallOffered], edge: str, silent_s: float) -> None:
+        if calls:
+            text = f"edge {edge} is gone, silent for {silent_s:.0f} s; its {len(calls)} calls here are over"
+            log.error(EDGE_LOST, message=text, edge=edge, calls=len(calls))
+        for offered in calls:
+            self._told.add(offered.call_id)
+            self._spawn(self._say(offered, wall_us() - round(silent_s * 1e6)))
+
+    async def _say(self, offered: CallOffered, last_heard_us: int) -> None:
+        answered_us = last_heard_us
+        with contextlib.suppress(BusError):
+            subject = subjects.event_subject(CallAnswered, offered.call_id, offered.tenant)
+            message = await self._connection.last(subject)
+            answered_us = codec.decode(message.data, CallAnswered).at_us if message is not None else last_heard_us
+        recorder = Recorder(self._connection, service=self._service)
+        recorder.record(
+            CallEnded(
+                call_id=offered.call_id,
+                tenant=offered.tenant,
+                at_us=wall_us(),
+                edge=offered.edge,
+                result=CallResult.FAILED,
+                reason=EDGE_LOST,
+                ended_by=EndedBy.EDGE,
+                duration_ms=max(0, last_heard_us - answered_us) // 1000,
+            )
+        )
+        await recorder.close(STORE_MS)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
