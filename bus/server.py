@@ -188,9 +188,10 @@ class NatsServerProcess:
         while True:
             if not self.running:
                 raise BusUnavailable(f"nats-server ended at once; its last words:\n{self._last_words()}")
-            if self._port == ANY_PORT:
-                self._port = _port_in(ports_dir)
-            if self._port != ANY_PORT and answers(self.host, self._port):
+            # Its own word for where it listens: on a port that is taken another server would answer.
+            listening = _port_in(ports_dir)
+            if listening != ANY_PORT and answers(self.host, listening):
+                self._port = listening
                 return
             if time.monotonic() > deadline:
                 raise BusUnavailable(f"nats-server did not answer in time; its last words:\n{self._last_words()}")
