@@ -170,28 +170,37 @@ class LlmCall:
 
     async def _work(self, feed: CallFeed) -> None:
         try:
-            await feed.caught_up.wait()
-            if self._claim.takeover:
-                await self._record.prepare()
-                await self._read_context()
-            self._ready = True
-            self._context.touch()
+            await self._converse(feed)
+        except Exception:
+            log.exception(
+                "call_failed",
+                message="a call's conversation broke off; it is kept, without a word, until it ends",
+                call_id=self._claim.call_id,
+            )
             while self.conversation.ended is None and not self._released:
                 self._wake.clear()
-                turn = self.conversation.pending_turn()
-                if turn is not None:
-                    await self._answer(turn)
-                elif self._sayings and self.conversation.answered is not None:
-                    self._say(self._sayings.popleft())
-                else:
-                    self._farewell.check()
-                    await self._wake.wait()
-                self._context.touch()
-            if not self._released:
-                await self._end()
-        except Exception:
-            log.exception("call_failed", message="a call's conversation broke off", call_id=self._claim.call_id)
-            raise
+                await self._wake.wait()
+        if not self._released:
+            await self._end()
+
+    async def _converse(self, feed: CallFeed) -> None:
+        await feed.caught_up.wait()
+        if self._claim.takeover:
+            await self._record.prepare()
+            await self._read_context()
+        self._ready = True
+        self._context.touch()
+        while self.conversation.ended is None and not self._released:
+            self._wake.clear()
+            turn = self.conversation.pending_turn()
+            if turn is not None:
+                await self._answer(turn)
+            elif self._sayings and self.conversation.answered is not None:
+                self._say(self._sayings.popleft())
+            else:
+                self._farewell.check()
+                await self._wake.wait()
+            self._context.touch()
 
     async def _answer(self, turn: int) -> None:
         """Answer a turn; an interruption ends it early. It runs in the context of the event that ended the turn, so

@@ -104,7 +104,9 @@ class Toolbox:
         work = asyncio.get_running_loop().run_in_executor(self._executor, spec.function, checked, context)
         try:
             async with Deadline(self._clock, self._deadline_ms):
-                return ToolOutcome(await work)
+                result = await work
+            # What can't be written would break every later word of the call: the record, the context, the next request.
+            return ToolOutcome(msgspec.convert(msgspec.to_builtins(result), dict[str, Any]))
         except ToolError as error:
             code = error.code if error.code in FAILURES else "tool_failed"
             return ToolOutcome({}, code, f"tool {name!r}: {error}")

@@ -159,14 +159,15 @@ class SpeechCall:
             # Without the past a successor would say again what is long played; the edge would drop it.
             async with asyncio.timeout(CATCH_UP_S):
                 await feed.caught_up.wait()
-        while not self._over:
-            self._changed.clear()
-            step = self._ledger.step(asyncio.get_running_loop().time()) if self._leg is not None else None
-            if step is None:
-                # The one wait without a deadline: the call's next event, and the last of them ends it.
+        try:
+            await self._speak_on()
+        except Exception:
+            self._log.exception(
+                "call_failed", message="speaking in a call broke off; it is kept, silent, until it ends"
+            )
+            while not self._over:
+                self._changed.clear()
                 await self._changed.wait()
-            else:
-                await self._do(step)
         self._log.info(
             "call_done",
             message="the call is over",
@@ -176,6 +177,16 @@ class SpeechCall:
         )
         await self._close(CLOSE_MS)
         await self._on_over(self._claim.call_id)
+
+    async def _speak_on(self) -> None:
+        while not self._over:
+            self._changed.clear()
+            step = self._ledger.step(asyncio.get_running_loop().time()) if self._leg is not None else None
+            if step is None:
+                # The one wait without a deadline: the call's next event, and the last of them ends it.
+                await self._changed.wait()
+            else:
+                await self._do(step)
 
     async def _do(self, step: Step) -> None:
         match step:

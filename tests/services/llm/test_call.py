@@ -12,6 +12,7 @@ from schemas.failure import Failure
 from schemas.llm import LlmDone, LlmSentence, NextStep, ToolReturned
 from schemas.session import ConversationContext, SessionStatus
 from services.llm import farewell
+from services.llm.conversation import Conversation
 from services.llm.engine import load_engine
 from tests.fakes.virtual import run_virtual
 from tests.services.llm.engines import BrokenBucket, BrokenEngine, SlowEngine, TransferEngine, fail
@@ -479,3 +480,46 @@ class TestWhatIsKept:
             assert world.done(1).ttft_ms == pytest.approx(120, abs=5)
 
         run_virtual(scenario())
+
+
+def test_a_conversation_that_breaks_off_is_let_go_when_the_call_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of it may stay: a slot, a key and a subscription for each such call would add up."""
+
+    async def scenario() -> None:
+        world = World()
+        await world.begin()
+        call = await world.work()
+        await world.answer()
+        with monkeypatch.context() as patch:
+            patch.delattr(Conversation, "pending_turn")
+            assert await world.say(1, "where is my credit card") == []
+        await world.hang_up()
+        assert call._task is not None
+        assert call._task.done()
+        assert call._task.exception() is None
+        assert call._feed is not None
+        assert call._feed._closed
+        assert (await world.session()).status is SessionStatus.COMPLETED
+
+    run_virtual(scenario())
+
+
+def test_a_result_that_can_not_be_written_is_a_failure_of_the_tool_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.begin()
+        engine = load_engine("scripted", settings_with().llm)
+        tools = [
+            spec._replace(function=lambda *_: {"row": object()}) if spec.name == "verify_customer" else spec
+            for spec in engine.tools
+        ]
+        monkeypatch.setattr(engine, "tools", tools)
+        await world.work(engine)
+        await world.answer()
+        await world.say(1, "where is my credit card")
+        await world.say(2, "four two seven one")
+        assert [(r.name, r.error) for r in world.of(ToolReturned)] == [("verify_customer", "tool_failed")]
+        await world.say(3, "no thank you goodbye")
+        assert (await world.context()).last_turn == 3
+
+    run_virtual(scenario())

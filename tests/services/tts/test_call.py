@@ -363,3 +363,18 @@ async def test_letting_go_stops_speech_at_its_next_wait():
         assert engine.cancelled == 1
         assert len(edge.frames) == 1
         assert call.over == []
+
+
+@virtual
+async def test_speaking_that_breaks_off_is_let_go_when_the_call_ends():
+    edge = await started_twin()
+    async with speech_call(edge) as call:
+        await edge.answer()
+        vars(call._ledger)["step"] = lambda _: 1 / 0
+        await edge.tell(sentence(100, 0), done(100, 1))
+        await settle()
+        assert edge.labels() == []
+        assert call.over == []
+        await edge.tell(ended())
+        await wait_for(lambda: call.over == [CALL])
+        assert call._feed._closed
