@@ -143,8 +143,13 @@ class AudioFeed:
             expected=lambda: self._intake.expected,
             lost=self._skip_to,
         )
+        asked = self._intake.expected
         complete = await replay.run()
         self._replaying = None
+        if complete and self._intake.expected == asked:
+            # The edge has not said the frame that was asked for: what waits for it is none of the edge's. Should it be
+            # one all the same, the next live frame asks again and the ring brings it.
+            self._intake.forget_waiting()
         if not complete:
             self._give_up_gap()
         elif self._intake.waiting:

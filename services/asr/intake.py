@@ -47,6 +47,10 @@ class Intake:
             self._pending = {key: frame for key, frame in self._pending.items() if key >= sequence}
         return self._due()
 
+    def forget_waiting(self) -> None:
+        """Drop the frames that wait."""
+        self._pending.clear()
+
     def _due(self) -> list[AudioFrame]:
         due: list[AudioFrame] = []
         while (frame := self._pending.pop(self.expected, None)) is not None:
