@@ -130,8 +130,8 @@ class CallBus:
 
 
 def _check_reply_to(subject: str) -> None:
-    """Frames go to a plain subject that is nobody's record and no server's interface."""
+    """Frames go to an inbox and nowhere else: not into the record, another call or the server's own interface."""
     tokens = subject.split(".")
     allowed = all(token and token not in ("*", ">") and token.isprintable() and " " not in token for token in tokens)
-    if not allowed or tokens[0] in ("call", "hb", "sys", "dead_letter") or tokens[0].startswith("$"):
-        raise DecodeError("reply_to of a replay request must be a subject of the asker's own")
+    if not allowed or not tokens[0].startswith("_INBOX"):
+        raise DecodeError("reply_to of a replay request must be an inbox (_INBOX...) of the asker's own")

@@ -347,8 +347,8 @@ async def test_replay_gives_what_the_ring_holds(edge: Edge) -> None:
         await until(lambda: len(edge.observer.frames) == 40)
         connection, call_id = edge.observer.connection, edge.observer.call_id
         got: list[AudioFrame] = []
-        await connection.subscribe("asr.replayed", lambda message: got.append(audio.unpack_audio(message.data)))
-        request = control.ReplayRequest(call_id=call_id, from_sequence=7, reply_to="asr.replayed")
+        await connection.subscribe("_INBOX.asr.replayed", lambda message: got.append(audio.unpack_audio(message.data)))
+        request = control.ReplayRequest(call_id=call_id, from_sequence=7, reply_to="_INBOX.asr.replayed")
         answer = await connection.request(subjects.replay(call_id), codec.encode(request))
         reply = codec.decode(answer.data, control.ReplayReply)
         assert (reply.first_sequence, reply.next_sequence) == (7, 40)
@@ -356,14 +356,17 @@ async def test_replay_gives_what_the_ring_holds(edge: Edge) -> None:
         assert frames_of(got) == sent[7:]
         assert got[0].sequence == 7
         assert max(message.frame_count for message in got) > 10
-        request = control.ReplayRequest(call_id=call_id, from_sequence=99, reply_to="asr.replayed")
+        request = control.ReplayRequest(call_id=call_id, from_sequence=99, reply_to="_INBOX.asr.replayed")
         answer = await connection.request(subjects.replay(call_id), codec.encode(request))
         reply = codec.decode(answer.data, control.ReplayReply)
         assert (reply.first_sequence, reply.next_sequence) == (40, 40)
         caller.hang_up()
 
 
-@pytest.mark.parametrize("reply_to", ["call.default.x.asr.final", "$JS.API.STREAM.PURGE.CALLS", "a.>", "", "a b"])
+@pytest.mark.parametrize(
+    "reply_to",
+    ["call.default.x.asr.final", "rt.default.x.audio.in", "$JS.API.STREAM.PURGE.CALLS", "_INBOX.>", "", "_INBOX.a b"],
+)
 async def test_replay_to_a_subject_of_others_is_refused(edge: Edge, reply_to: str) -> None:
     async with Caller() as caller:
         await caller.dial(edge.port)
