@@ -195,7 +195,8 @@ class AsrCall:
             hearing.forget_history()
             for piece in pieces:
                 recognition.feed(piece)
-        stale = self._live_ms() - hearing.end_ms > STALE_MS
+        # Only what is caught up on can be stale: clocks of two machines differ, and one may be set in mid-call.
+        stale = self._audio.behind and self._live_ms() - hearing.end_ms > STALE_MS
         for window in windows:
             self._input(v.Heard(*window, stale), window.end_ms)
         if self._keys:

@@ -154,6 +154,19 @@ async def test_speech_over_the_agent_interrupts_it_once() -> None:
     assert len(await line.events(TurnEnded)) == 1
 
 
+async def test_a_clock_that_is_set_in_mid_call_leaves_the_agent_interruptible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or that of another machine than the edge's, an hour ahead all the time."""
+    line = Line()
+    await line.edge.open()
+    await line.call()
+    await line.edge.hush(200)
+    now_us = line.clock.now_us
+    monkeypatch.setattr(line.clock, "now_us", lambda: now_us() + 3_600_000_000)
+    line.edge.play(0)
+    await line.edge.speak(800)
+    assert [event.utterance_id for event in await line.events(TurnInterrupted)] == [0]
+
+
 async def test_a_short_word_does_not_interrupt() -> None:
     line = Line()
     await line.edge.open()
