@@ -164,9 +164,10 @@ class Recognition:
 
     def _time_out(self) -> None:
         if not self._over:
+            # First over, then the look: a thread that begins at this moment sees the one, or is seen by the other.
+            self._fail("engine_timeout", None)
             if self._inside:
                 self._pool.replace_thread()
-            self._fail("engine_timeout", None)
 
     def _fail(self, code: str, error: Exception | None) -> None:
         """The outcome is what was known; it is kept until it is wanted where the speech still goes on."""

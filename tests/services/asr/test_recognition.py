@@ -138,6 +138,7 @@ async def test_out_of_time_the_pool_goes_on_and_the_run_is_dropped_when_it_retur
     listener.feed(60)
     await until(lambda: engine.runs and not listener.recognition.busy)
     listener.recognition.finish()
+    await until(lambda: listener.recognition._inside)  # a thread that begins later finds its work not wanted any more
     await listener.clock.advance(499)
     assert listener.outcomes == []
     await listener.clock.advance(1)
