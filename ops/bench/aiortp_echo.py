@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
+from functools import partial
 
 import uvloop
 from aiortp import RTPSession
@@ -14,23 +16,40 @@ from aiortp.codecs import get_codec
 
 HOST = "127.0.0.1"
 PCMU = 0
-FIRST_PORT = 20_000
+PORTS = range(20_000, 60_000, 2)
 
 
 async def main() -> None:
     """Echo the callers that standard input names."""
-    ports = [int(port) for port in sys.stdin.readline().split()]
-    sessions = []
-    for number, port in enumerate(ports):
-        session = await RTPSession.create(
-            local_addr=(HOST, FIRST_PORT + 2 * number), remote_addr=(HOST, port), payload_type=PCMU,
-            codec=get_codec(PCMU), paced=True,
-        )  # fmt: skip
-        session.on_audio = lambda pcm, timestamp, session=session: session.send_audio_pcm_auto(pcm)
-        sessions.append(session)
-    sys.stdout.write(" ".join(str(FIRST_PORT + 2 * number) for number in range(len(ports))) + "\n")
+    callers = [int(port) for port in sys.stdin.readline().split()]
+    free = iter(PORTS)
+    own = [await echo(caller, free) for caller in callers]
+    sys.stdout.write(" ".join(str(port) for port in own) + "\n")
     sys.stdout.flush()
     await asyncio.Event().wait()
+
+
+def send_back(session: RTPSession, pcm: bytes, timestamp: int) -> None:
+    """Every frame goes back as it came."""
+    session.send_audio_pcm_auto(pcm)
+
+
+async def echo(caller: int, free: Iterator[int]) -> int:
+    """Echo one caller on the next port that can be had (aiortp takes the one above it for RTCP); that port."""
+    for port in free:
+        try:
+            session = await RTPSession.create(
+                local_addr=(HOST, port),
+                remote_addr=(HOST, caller),
+                payload_type=PCMU,
+                codec=get_codec(PCMU),
+                paced=True,
+            )
+        except OSError:
+            continue
+        session.on_audio = partial(send_back, session)
+        return port
+    raise SystemExit("no free port for aiortp's echo")
 
 
 if __name__ == "__main__":

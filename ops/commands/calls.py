@@ -44,9 +44,7 @@ def calls(limit: int, tenant: str, nats_url: str, as_json: bool) -> None:
         return
     if not found:
         port = load().edge.sip_port or 5060
-        click.echo(
-            f"no calls yet; place one: callbus call sip:bank@127.0.0.1:{port} --say 'where is my credit card'"
-        )
+        click.echo(f"no calls yet; place one: callbus call sip:bank@127.0.0.1:{port} --say 'where is my credit card'")
         return
     click.echo(f"{'call':32}  {'started':19}  {'state':10}  {'duration':>9}  ended by")
     for row in found:

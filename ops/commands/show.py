@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import click
@@ -19,7 +20,6 @@ BAR_WIDTH = 60
 class Shown:
     """A call's view and the holes in its recording, per direction as (first missing frame, count)."""
 
-    state: str
     view: CallView
     missing_in: tuple[tuple[int, int], ...]
     missing_out: tuple[tuple[int, int], ...]
@@ -39,7 +39,10 @@ def show(call: str, no_content: bool, nats_url: str, as_json: bool) -> None:
     shown = run(_show(call, nats_url))
     if no_content:
         hide_content(shown.view)
-    click.echo(as_json_text(shown) if as_json else "\n".join(text_lines(shown)))
+    if as_json:
+        click.echo(as_json_text({"state": shown.view.state, **dataclasses.asdict(shown)}))
+    else:
+        click.echo("\n".join(text_lines(shown)))
 
 
 async def _show(call: str, nats_url: str) -> Shown:
@@ -48,7 +51,7 @@ async def _show(call: str, nats_url: str) -> Shown:
         view = view_of(await read_call(connection, offered.call_id, offered.tenant))
         chunks_in = await read_chunks(connection, "in", offered.call_id, offered.tenant)
         chunks_out = await read_chunks(connection, "out", offered.call_id, offered.tenant)
-    return Shown(view.state, view, holes(chunks_in), holes(chunks_out))
+    return Shown(view, holes(chunks_in), holes(chunks_out))
 
 
 def hide_content(view: CallView) -> None:

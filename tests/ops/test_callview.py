@@ -119,7 +119,7 @@ def page() -> tuple[Shown, str]:
     )  # fmt: skip
     failure = Failure(**CALL, code="bus_disconnected", stage="edge", gap_ms=420, detail="server restarted")
     view = view_of([*greeting(), *finished_turn(), failure, ended])
-    shown = Shown(view.state, view, ((12, 3),), ())
+    shown = Shown(view, ((12, 3),), ())
     return shown, "\n".join(text_lines(shown))
 
 
