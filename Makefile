@@ -29,14 +29,11 @@ contracts: $(VENV)/.development ## who may import whom
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.development ## all tests: rooms in parallel, then whole processes one after another
-	$(BIN)/pytest -q -n $(TEST_WORKERS) --dist loadgroup -m "not e2e" $(PYTEST)
+	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" $(PYTEST)
 	$(BIN)/pytest -q -m e2e $(PYTEST)
 
 coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that the tests run
-	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -q -m "not e2e" $(PYTEST)
-	$(BIN)/coverage combine -q
-	$(BIN)/coverage report --fail-under=90
+	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
 
 bench: $(VENV)/.development ## measure: bus hop, turn overhead, edge capacity, memory, start; results in bench-results/
 	$(BIN)/callbus bench $(BENCH)

@@ -34,7 +34,7 @@ from schemas.turn import TurnEnded, TurnStarted
 from services.audio import g711
 from tests.services.asr.harness import SILENCE, voice
 
-pytestmark = pytest.mark.bus
+pytestmark = pytest.mark.e2e  # timed against limits: never beside other tests
 
 ROOT = Path(__file__).resolve().parents[3]
 CALLS = 20

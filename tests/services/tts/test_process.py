@@ -30,7 +30,7 @@ from schemas.session import Owner
 from services.audio import g711
 from services.tts.engines.instant import frame_count, read_frame_label
 
-pytestmark = pytest.mark.bus
+pytestmark = pytest.mark.e2e  # timed against limits: never beside other tests
 
 ROOT = Path(__file__).resolve().parents[3]
 CALLS = 20
