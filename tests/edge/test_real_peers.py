@@ -74,7 +74,7 @@ async def test_500_calls_at_20_a_second(edge: EdgeProgram, tmp_path: Path) -> No
 
 
 @needs_sipp
-async def test_500_calls_over_tcp(edge: EdgeProgram, tmp_path: Path) -> None:
+async def test_200_calls_over_tcp(edge: EdgeProgram, tmp_path: Path) -> None:
     port = await asyncio.to_thread(lambda: edge.port)
     done = await asyncio.to_thread(sipp, port, tmp_path, "-sn", "uac", "-t", "t1", "-r", "50", "-m", "200", "-d", "100")
     assert done.returncode == 0, done.stdout[-3000:]
