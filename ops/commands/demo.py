@@ -192,7 +192,7 @@ def _page(outcome: Outcome, nats_url: str) -> list[str]:
         lines += [
             f"  callbus show {call} --nats {nats_url}",
             f"  callbus tail {call} --nats {nats_url}",
-            f"  nats sub --server {nats_url} --stream CALLS --all -T 'call.*.*.>' -I 'call.*.*.rec.*'",
+            f"  nats sub --server {nats_url} --stream CALLS --all --wait 2s 'call.*.*.>' -I 'call.*.*.rec.*'",
             "still running; Ctrl-C ends it",
         ]
     else:

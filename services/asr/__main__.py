@@ -6,4 +6,4 @@ from bus.service import run_service
 from services.asr.worker import main
 
 if __name__ == "__main__":
-    run_service("services.asr", main)
+    run_service("asr", main)

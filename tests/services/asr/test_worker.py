@@ -123,4 +123,4 @@ def test_the_module_runs_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[tuple[str, object]] = []
     monkeypatch.setattr(service, "run_service", lambda name, work: started.append((name, work)))
     runpy.run_module("services.asr", run_name="__main__")
-    assert started == [("services.asr", main)]
+    assert started == [("asr", main)]
