@@ -15,6 +15,9 @@ from schemas.control import ControlMessage, ControlReply
 
 log = get_logger(__name__)
 
+INBOX = "_INBOX"
+"""How the reply subject of every NATS client begins, ours with the service's name behind it."""
+
 ControlHandler = Callable[[ControlMessage], ControlReply]
 
 
@@ -50,7 +53,8 @@ async def serve_control(
         else:
             guarded = tracing.GuardedHandler(service, run)
             guarded(message.subject, message.headers, command)
-        if message.reply:
+        # An answer goes to an inbox and nowhere else: a command must not make a stage write into somebody's record.
+        if message.reply.startswith(INBOX):
             connection.publish(message.reply, codec.encode(reply))
 
     return await connection.subscribe(subjects.control_of(stage, call_id, tenant), serve)

@@ -67,6 +67,9 @@ class EdgeSection(Section, frozen=True, kw_only=True):
     rtp_port_max: Annotated[Port, Meta(description="Last port of the RTP range")] = 19999
     port_drain_ms: Annotated[Milliseconds, Meta(description="Rest of an RTP port after a call, before reuse")] = 5000
     max_calls: Annotated[Count, Meta(description="Calls at once; one more is refused with 503")] = 300
+    max_calls_per_caller: Annotated[
+        Count, Meta(description="Calls at once of one caller; one more is refused with 486; 0: no such limit")
+    ] = 0
     retry_after_s: Annotated[int, Meta(ge=1, le=3600, description="Retry-After of a 503")] = 5
     required_stages: Annotated[
         str, Meta(description="Stages that need a worker with a free slot, or the call is refused with 503")

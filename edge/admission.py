@@ -22,6 +22,7 @@ DRAINING = Refusal(503, "Service Unavailable", "draining")
 OVER_LIMIT = Refusal(503, "Service Unavailable", "over_limit")
 BUS_AWAY = Refusal(503, "Service Unavailable", "bus_disconnected")
 NO_PORT = Refusal(503, "Service Unavailable", "no_rtp_port")
+CALLER_BUSY = Refusal(486, "Busy Here", "caller_limit")
 NO_CODEC = Refusal(488, "Not Acceptable Here", "no_codec")
 NO_AUDIO = Refusal(488, "Not Acceptable Here", "no_audio")
 SETUP_FAILED = Refusal(500, "Server Internal Error", "setup_failed")
@@ -37,18 +38,24 @@ class FreeSlots(Protocol):
 class Admission:
     """The checks before a call is answered, in the order in which they are made."""
 
-    def __init__(self, max_calls: int, required: tuple[Stage, ...], workers: FreeSlots) -> None:
+    def __init__(
+        self, max_calls: int, required: tuple[Stage, ...], workers: FreeSlots, max_calls_per_caller: int = 0
+    ) -> None:
+        """``max_calls_per_caller``: calls at once with the same From user out of the same host; 0: no such limit."""
         self._max_calls = max_calls
+        self._max_calls_per_caller = max_calls_per_caller
         self._required = required
         self._workers = workers
         self.draining = False
 
-    def refusal(self, *, calls: int, bus_connected: bool) -> Refusal | None:
-        """None: the call may come in."""
+    def refusal(self, *, calls: int, bus_connected: bool, calls_of_caller: int = 0) -> Refusal | None:
+        """None: the call may come in. ``calls_of_caller``: calls that this caller has up already."""
         if self.draining:
             return DRAINING
         if calls >= self._max_calls:
             return OVER_LIMIT
+        if 0 < self._max_calls_per_caller <= calls_of_caller:
+            return CALLER_BUSY
         if not bus_connected:
             return BUS_AWAY
         for stage in self._required:

@@ -61,7 +61,9 @@ class EdgeProcess:
             )
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        self.admission = Admission(self._settings.max_calls, required, self._workers)
+        self.admission = Admission(
+            self._settings.max_calls, required, self._workers, self._settings.max_calls_per_caller
+        )
         self.switchboard = Switchboard(
             self._settings, context.connection, edge=context.worker, admission=self.admission, ports=ports
         )

@@ -51,6 +51,7 @@ class Switchboard:
         self.pacer = Pacer(self.outbox.flush)
         self.refused = 0
         self.calls: dict[sip.CallHandle, Call] = {}
+        self._callers: dict[sip.CallHandle, tuple[str, str]] = {}
         self._settings = settings
         self._connection = connection
         self._edge = edge
@@ -97,7 +98,12 @@ class Switchboard:
     # -- coming in --------------------------------------------------------------------------------------------------
 
     def _incoming(self, event: sip.IncomingCall) -> None:
-        refusal = self._admission.refusal(calls=len(self.calls), bus_connected=self._connection.connected)
+        caller = (event.from_user, event.source[0])
+        refusal = self._admission.refusal(
+            calls=len(self.calls),
+            bus_connected=self._connection.connected,
+            calls_of_caller=sum(other == caller for other in self._callers.values()),
+        )
         if refusal is None and event.offer is not None and event.offer.audio is None:
             refusal = admission.NO_AUDIO
         if refusal is not None:
@@ -140,6 +146,7 @@ class Switchboard:
             self._refuse(event, admission.NO_CODEC, (warning_header(error),))
             return
         self.calls[event.call] = call
+        self._callers[event.call] = (event.from_user, event.source[0])
         task = asyncio.get_running_loop().create_task(call.set_up(), name="call-set-up")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -156,6 +163,7 @@ class Switchboard:
 
     def _on_ended(self, call: Call) -> None:
         self.calls.pop(call.handle, None)
+        self._callers.pop(call.handle, None)
         self._forget(call)
 
     def _forget(self, call: Call) -> None:

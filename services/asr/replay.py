@@ -55,7 +55,8 @@ class Replay:
 
     async def run(self) -> bool:
         """Ask until every frame that the edge had is here; False where it did not work within the attempts."""
-        inbox = f"_INBOX.replay.{uuid7_hex()}"
+        # Under the service's own inbox prefix, where one is set: a user of the bus may be allowed no other.
+        inbox = f"{getattr(self._connection, 'inbox_prefix', '_INBOX')}.replay.{uuid7_hex()}"
         subscription = await subscribe_audio(self._connection, inbox, self._deliver, service="asr")
         try:
             for attempt in range(ATTEMPTS):

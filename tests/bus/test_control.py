@@ -109,6 +109,26 @@ def test_command_without_reply_subject_is_carried_out() -> None:
     run_virtual(scenario())
 
 
+def test_an_answer_goes_to_an_inbox_and_nowhere_else() -> None:
+    """A command can't make a stage write into the record of a call."""
+
+    async def scenario() -> None:
+        server = MemoryServer()
+        heard: list[str] = []
+        witness = server.connect("witness")
+        await witness.subscribe("call.>", lambda message: heard.append(message.subject))
+        await witness.subscribe("_INBOX_x.>", lambda message: heard.append(message.subject))
+        await serve_control(
+            server.connect("edge-1"), "edge", CALL, "default", lambda _: ControlReply(ok=True), service="edge"
+        )
+        for reply in (f"call.default.{CALL}.asr.final", "_INBOX_x.1"):
+            server.connect("x").publish(SUBJECT, codec.encode(Hangup(call_id=CALL)), reply=reply)
+        await asyncio.sleep(0.1)
+        assert heard == ["_INBOX_x.1"]
+
+    run_virtual(scenario())
+
+
 def test_answer_that_is_late_unreadable_or_impossible() -> None:
     async def scenario() -> None:
         server = MemoryServer()

@@ -114,7 +114,9 @@ async def running_edge(
     await observer.start()
     workers = WorkerDirectory(connection)
     await workers.start()
-    admission = Admission(section.max_calls, parse_stages(section.required_stages), workers)
+    admission = Admission(
+        section.max_calls, parse_stages(section.required_stages), workers, section.max_calls_per_caller
+    )
     ports = PortPool(section.host, section.rtp_port_min, section.rtp_port_max, section.port_drain_ms)
     board = Switchboard(section, connection, edge="edge-test", admission=admission, ports=ports)
     await board.signalling.start(section.sip_port, tcp=True)

@@ -65,3 +65,10 @@ def test_stages_out_of_text() -> None:
 def test_a_name_that_is_no_stage_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         parse_stages(f"asr,{name}")
+
+
+def test_one_caller_can_not_take_every_line() -> None:
+    limited = Admission(9, (), Slots(), max_calls_per_caller=2)
+    assert limited.refusal(calls=5, bus_connected=True, calls_of_caller=1) is None
+    assert reason(limited.refusal(calls=5, bus_connected=True, calls_of_caller=2)) == (486, "caller_limit")
+    assert Admission(9, (), Slots()).refusal(calls=5, bus_connected=True, calls_of_caller=8) is None

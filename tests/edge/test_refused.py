@@ -54,6 +54,23 @@ async def test_one_call_over_the_limit_is_503_and_the_first_goes_on() -> None:
         second.hang_up()
 
 
+async def test_one_more_call_of_the_same_caller_is_486() -> None:
+    server = MemoryServer()
+    async with (
+        running_edge(server.connect("edge"), server.connect("observer"), settings(max_calls_per_caller=1)) as edge,
+        Caller() as first,
+        Caller() as second,
+    ):
+        await first.dial(edge.port)
+        refused = await second.refused(edge.port)
+        assert (refused.status, refused.retry_after_s) == (486, None)
+        first.hang_up()
+        await edge.observer.wait_for(call.CallEnded)
+        await until(lambda: not edge.board.calls)
+        await second.dial(edge.port)
+        second.hang_up()
+
+
 async def test_a_required_stage_without_a_free_slot_is_503_until_a_worker_has_one() -> None:
     server = MemoryServer()
     section = settings(required_stages="asr")
