@@ -6,12 +6,14 @@ gets no span.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bus.logs import get_logger
@@ -23,19 +25,42 @@ log = get_logger(__name__)
 
 TRACEPARENT = "traceparent"
 
+_TRACE_ID = re.compile(r"^[0-9a-f]{32}$")
+_ROOT_SPAN_MASK = (1 << 64) - 1
+
 _PROPAGATOR = TraceContextTextMapPropagator()
 _NO_PROVIDER = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
 
 
 def inject(subject: str, headers: dict[str, str]) -> None:
-    """Add the current trace context to ``headers``, under a producer span where spans are recorded."""
+    """Add a trace context to ``headers``: the current one, else the root of the call that ``subject`` names.
+
+    Under a producer span where spans are recorded. Nothing is added where there is neither.
+    """
+    context = None if trace.get_current_span().get_span_context().is_valid else call_context(subject)
     if isinstance(trace.get_tracer_provider(), _NO_PROVIDER):
-        if trace.get_current_span().get_span_context().is_valid:
-            _PROPAGATOR.inject(headers)
+        _PROPAGATOR.inject(headers, context)
         return
-    span = trace.get_tracer("callbus.bus").start_span(f"send {template_of(subject)}", kind=trace.SpanKind.PRODUCER)
+    tracer = trace.get_tracer("callbus.bus")
+    span = tracer.start_span(f"send {template_of(subject)}", context=context, kind=trace.SpanKind.PRODUCER)
     _PROPAGATOR.inject(headers, trace.set_span_in_context(span))
     span.end()
+
+
+def call_context(subject: str) -> Context | None:
+    """The root of a call's trace, the same in every process: the call id is the trace id (ADR 0007).
+
+    None where the subject names no call, or a call id that is no trace id (32 hexadecimal digits, not all zero).
+    """
+    parts = subject.split(".", 3)
+    if len(parts) < 4 or not _TRACE_ID.match(parts[2]):
+        return None
+    trace_id = int(parts[2], 16)
+    root = trace_id & _ROOT_SPAN_MASK
+    if not trace_id or not root:
+        return None
+    span = trace.SpanContext(trace_id, root, is_remote=True, trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED))
+    return trace.set_span_in_context(trace.NonRecordingSpan(span))
 
 
 @contextmanager

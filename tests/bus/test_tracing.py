@@ -34,12 +34,47 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     return exporter
 
 
-def test_without_trace_and_recorder_nothing_is_added() -> None:
+def test_without_trace_recorder_and_call_nothing_is_added() -> None:
     headers: dict[str, str] = {}
-    tracing.inject(SUBJECT, headers)
+    tracing.inject("hb.asr.w1", headers)
     assert headers == {}
     with tracing.consumer_span(SUBJECT, headers):
         assert not trace.get_current_span().get_span_context().is_valid
+
+
+class TestACallsOwnTrace:
+    CALL_ID = "01a1f8b4d03b7720948db586252f54fb"
+    SUBJECT = f"call.default.{CALL_ID}.call.offered"
+    ROOT = f"00-{CALL_ID}-948db586252f54fb-01"
+
+    def test_the_call_id_is_the_trace_id(self) -> None:
+        headers: dict[str, str] = {}
+        tracing.inject(self.SUBJECT, headers)
+        assert headers == {tracing.TRACEPARENT: self.ROOT}
+
+    def test_a_current_trace_wins(self) -> None:
+        headers: dict[str, str] = {}
+        with tracing.consumer_span(SUBJECT, {tracing.TRACEPARENT: PARENT}):
+            tracing.inject(self.SUBJECT, headers)
+        assert headers == {tracing.TRACEPARENT: PARENT}
+
+    def test_recorded_spans_hang_on_the_root(self, spans: InMemorySpanExporter) -> None:
+        headers: dict[str, str] = {}
+        tracing.inject(self.SUBJECT, headers)
+        (sent,) = spans.get_finished_spans()
+        assert sent.parent is not None
+        assert f"{sent.parent.trace_id:032x}" == self.CALL_ID
+        assert headers[tracing.TRACEPARENT].split("-")[1] == self.CALL_ID
+        assert self.CALL_ID not in sent.name
+
+    @pytest.mark.parametrize(
+        "call_id", ["c1", "0" * 32, "01a1f8b4d03b7720" + "0" * 16, "01A1F8B4D03B7720948DB586252F54FB"]
+    )
+    def test_an_id_that_is_no_trace_id_starts_none(self, call_id: str) -> None:
+        headers: dict[str, str] = {}
+        tracing.inject(f"call.default.{call_id}.call.offered", headers)
+        assert headers == {}
+        assert tracing.call_context("hb.asr.w1") is None
 
 
 def test_trace_passes_through_where_no_spans_are_recorded() -> None:

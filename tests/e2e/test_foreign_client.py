@@ -22,15 +22,15 @@ IN_ORDER = [
 """Names that a call with one turn holds in this order, among others."""
 
 
-async def read_with_plain_client(url: str) -> list[tuple[str, bytes]]:
-    """Everything under call.> in stream order, as (name, data)."""
+async def read_with_plain_client(url: str) -> list[tuple[str, bytes, dict[str, str]]]:
+    """Everything under call.> in stream order, as (name, data, headers)."""
     client = await nats.connect(url)
     try:
         stream = client.jetstream()
         count = (await stream.stream_info("CALLS")).state.messages
         reader = await stream.subscribe("call.>", ordered_consumer=True)
         messages = [await reader.next_msg(timeout=5) for _ in range(count)]
-        return [(message.subject.split(".", 3)[3], message.data) for message in messages]
+        return [(message.subject.split(".", 3)[3], message.data, message.headers or {}) for message in messages]
     finally:
         await client.close()
 
@@ -49,7 +49,7 @@ async def test_a_plain_nats_client_reads_a_whole_call(tmp_path: Path) -> None:
 
     received = []
     expected = 0
-    for name, data in messages:
+    for name, data, _ in messages:
         if name != "rec.in":
             continue
         version, codec, _, count, sequence, _, _ = struct.unpack_from("!BBBBIII", data)
@@ -63,7 +63,9 @@ async def test_a_plain_nats_client_reads_a_whole_call(tmp_path: Path) -> None:
     assert received == sent[: len(received)]
     assert len(sent) - len(received) <= 5
 
-    events = [(name, json.loads(data)) for name, data in messages if not name.startswith("rec.")]
+    events = [(name, json.loads(data)) for name, data, _ in messages if not name.startswith("rec.")]
+    traces = {headers["traceparent"].split("-")[1] for name, _, headers in messages if not name.startswith("rec.")}
+    assert traces == {events[0][1]["call_id"]}, "one trace per call, across all processes, and the call id is its id"
     assert all(event["type"].startswith(name) for name, event in events)
     assert len({event["call_id"] for _, event in events}) == 1
     names = iter(name for name, _ in events)
