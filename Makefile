@@ -30,7 +30,7 @@ contracts: $(VENV)/.development ## who may import whom
 
 unit: $(VENV)/.development ## all tests: rooms in parallel, then whole processes one after another
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" $(PYTEST)
-	$(BIN)/pytest -q -m e2e $(PYTEST)
+	$(BIN)/pytest -q -m e2e --durations=10 $(PYTEST)
 
 coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that the tests run
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
@@ -41,6 +41,7 @@ bench: $(VENV)/.development ## measure: bus hop, turn overhead, edge capacity, m
 documents: $(VENV)/.development ## make the generated documents anew
 	$(BIN)/callbus schema --asyncapi > docs/asyncapi.json
 	$(BIN)/callbus config document > docs/configuration.md
+	$(BIN)/callbus config sample > config/app.ini.new && mv config/app.ini.new config/app.ini
 
 format: $(VENV)/.development ## let ruff write its format
 	$(BIN)/ruff check --fix .
