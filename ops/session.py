@@ -7,8 +7,11 @@ import contextlib
 import dataclasses
 import io
 import math
+import os
+import shutil
 import sys
 from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar, cast
 
 import click
@@ -36,6 +39,13 @@ nats_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 tenant_option = click.option("--tenant", default="*", help="Only this tenant's calls.  [default: all]")
+
+
+def program_name() -> str:
+    """How to call this program from where one stands: ``callbus``, or its path where it is not on the PATH."""
+    if shutil.which("callbus") or not Path(sys.argv[0]).name == "callbus":
+        return "callbus"
+    return os.path.relpath(sys.argv[0])
 
 
 def fail(text: str, code: int = 1) -> NoReturn:

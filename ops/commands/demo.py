@@ -28,7 +28,7 @@ from ops.commands.show import latency_lines
 from ops.demonstration import LiveTranscript, caller_side, stored_lines, verdict_lines
 from ops.hearing import Demonstration, Judge, Verdict, load_demonstration
 from ops.rendering import render_call
-from ops.session import as_json_text, fail, given_nats_url, json_option, log_to_stderr
+from ops.session import as_json_text, fail, given_nats_url, json_option, log_to_stderr, program_name
 from ops.supervisor import StartError, Supervisor, SystemPlan
 
 HOST = "127.0.0.1"
@@ -190,17 +190,17 @@ def _page(outcome: Outcome, nats_url: str) -> list[str]:
     lines += ["", "try next:"]
     if nats_url:
         lines += [
-            f"  callbus show {call} --nats {nats_url}",
-            f"  callbus tail {call} --nats {nats_url}",
+            f"  {program_name()} show {call} --nats {nats_url}",
+            f"  {program_name()} tail {call} --nats {nats_url}",
             f"  nats sub --server {nats_url} --stream CALLS --all --wait 2s 'call.*.*.>' -I 'call.*.*.rec.*'",
             "still running; Ctrl-C ends it",
         ]
     else:
         lines += [
-            "  callbus demo --keep        the same, and everything stays up to be looked at",
-            "  callbus up                 run it for your own calls; then, in another terminal:",
-            "  callbus call sip:bank@127.0.0.1:5060 --say 'where is my credit card' --dtmf 4271",
-            "  callbus show last",
+            f"  {program_name()} demo --keep        the same, and everything stays up to be looked at",
+            f"  {program_name()} up                 run it for your own calls; then, in another terminal:",
+            f"  {program_name()} call sip:bank@127.0.0.1:5060 --say 'where is my credit card' --dtmf 4271",
+            f"  {program_name()} show last",
         ]
     return lines
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from config.load import load
 from config.settings import NatsSection
 from ops.broker import port_of
-from ops.session import fail, given_nats_url, log_to_stderr
+from ops.session import fail, given_nats_url, log_to_stderr, program_name
 from ops.supervisor import MODULES, StartError, Supervisor, SystemPlan
 
 REFRESH_S = 0.5
@@ -135,9 +135,9 @@ def _greet(plan: SystemPlan, supervisor: Supervisor) -> None:
     nats = f" --nats {supervisor.nats_url}" if supervisor.nats_url != NatsSection().url else ""
     plan.say(
         f"ready: call {' or '.join(uris)}, for example\n"
-        f"  callbus call {uris[0]} --say 'where is my credit card' --dtmf 4271\n"
-        f"  callbus tail{nats}\n"
-        f"  callbus show last{nats}\n"
+        f"  {program_name()} call {uris[0]} --say 'where is my credit card' --dtmf 4271\n"
+        f"  {program_name()} tail{nats}\n"
+        f"  {program_name()} show last{nats}\n"
         f"logs in {plan.data / 'logs'}; Ctrl-C drains and stops"
     )
 
