@@ -43,7 +43,7 @@ tenant_option = click.option("--tenant", default="*", help="Only this tenant's c
 
 def program_name() -> str:
     """How to call this program from where one stands: ``callbus``, or its path where it is not on the PATH."""
-    if shutil.which("callbus") or not Path(sys.argv[0]).name == "callbus":
+    if shutil.which("callbus") or Path(sys.argv[0]).name != "callbus":
         return "callbus"
     return os.path.relpath(sys.argv[0])
 

@@ -9,7 +9,6 @@ import msgspec
 
 from schemas.base import Event, NonNegative
 
-
 EDGE_LOST = "edge_lost"
 """Reason of a ``call.ended`` that others say for an edge that died with the call."""
 

@@ -160,3 +160,12 @@ def test_unavailable_while_working(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         session.run(lost())
     assert "the connection was lost while waiting\nStart one" in capsys.readouterr().err
+
+
+def test_the_program_is_named_as_it_can_be_typed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(session.sys, "argv", [str(tmp_path / ".venv" / "bin" / "callbus")])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(session.shutil, "which", lambda name: None)
+    assert session.program_name() == ".venv/bin/callbus"
+    monkeypatch.setattr(session.shutil, "which", lambda name: "/usr/bin/callbus")
+    assert session.program_name() == "callbus"
