@@ -4,8 +4,10 @@ hears nothing but the audio they received."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import pytest_asyncio
@@ -34,6 +36,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loo
 BANK = load_demonstration(Path(__file__).parents[2] / "config" / "demos" / "bank.toml")
 GREETING = ("welcome to example bank", "how can i help you")
 QUESTION = "where is my credit card"
+FRAME_MS = 20
 FRAME_BYTES = 320
 STOPPED_WITHIN_MS = 1000
 """From the caller's first sound over the agent to the agent's last one, as the caller hears it."""
@@ -83,10 +86,112 @@ def ending(events: Sequence[Event]) -> tuple[CallResult, EndedBy, str]:
     return ended.result, ended.ended_by, ended.reason
 
 
+def frames_of(track: Track) -> list[bytes]:
+    pcm = bytes(track.pcm)
+    return [pcm[start : start + FRAME_BYTES] for start in range(0, len(pcm), FRAME_BYTES)]
+
+
 def sounding_frames(track: Track) -> int:
     """Frames of a track that are not digital silence; eSpeak NG's samples differ a little from time to time."""
-    pcm = bytes(track.pcm)
-    return sum(any(pcm[start : start + FRAME_BYTES]) for start in range(0, len(pcm), FRAME_BYTES))
+    return sum(any(frame) for frame in frames_of(track))
+
+
+def longest_pause_ms(track: Track) -> int:
+    """The longest digital silence between two sounds."""
+    sounds = [number for number, frame in enumerate(frames_of(track)) if any(frame)]
+    return max(after - before - 1 for before, after in itertools.pairwise(sounds)) * FRAME_MS
+
+
+class Calls(NamedTuple):
+    """What came of all calls, placed at the same time so that the whole takes as long as the longest one."""
+
+    by_keys: CallReport
+    held: CallReport
+    listener: CallReport
+    holder: CallReport
+    barger: CallReport
+    gone: CallReport
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def calls(system: Supervisor) -> Calls:
+    goodbye = (Say("goodbye"), WaitForSilence(patience_s=8))
+    asked = (WaitForSilence(), Say(QUESTION), WaitForSilence(patience_s=8))
+    reports = await asyncio.gather(
+        call(system, "by_keys", *asked, PressKeys("4271"), WaitForSilence(patience_s=8), *goodbye, transport="tcp"),
+        call(
+            system, "held", *asked, Hold(), Pause(2.5), Resume(), Pause(0.3), Say("four two seven one"),
+            WaitForSilence(patience_s=8), *goodbye,
+        ),
+        call(system, "listener", Pause(4.0)),
+        call(system, "holder", Pause(0.7), Hold(), Pause(1.5), Resume(), Pause(4.0)),
+        call(system, "barger", Pause(0.3), Say(QUESTION), WaitForSilence(), WaitForSilence(patience_s=8)),
+        call(system, "gone", Pause(0.8)),
+    )  # fmt: skip
+    return Calls(*reports)
+
+
+async def check_goal(report: CallReport) -> None:
+    """The caller was answered, heard everything that was to be heard, and the agent hung up."""
+    assert report.succeeded, report
+    assert (report.outcome, report.ended_by) == (Outcome.COMPLETED, "callee")
+    assert report.received.lost == 0
+    verdict = await asyncio.to_thread(hears(*BANK.heard).judge, caller_side(report))
+    assert verdict.reached, verdict
+
+
+async def test_a_caller_over_tcp_reaches_the_goal_by_keys(system: Supervisor, calls: Calls) -> None:
+    await check_goal(calls.by_keys)
+    assert calls.by_keys.transport == "tcp"
+    events = await record_of(system, "by_keys")
+    assert "".join(event.digit for event in events if isinstance(event, DtmfIn)) == "4271"
+    assert [event.digits for event in events if isinstance(event, TurnEnded)] == ["", "4271", ""]
+    assert any(isinstance(event, ToolReturned) for event in events)
+    assert ending(events) == (CallResult.COMPLETED, EndedBy.AGENT, "agent_hung_up")
+
+
+async def test_a_conversation_goes_on_after_a_hold(system: Supervisor, calls: Calls) -> None:
+    await check_goal(calls.held)
+    events = await record_of(system, "held")
+    assert [event.held for event in events if isinstance(event, CallHeld)] == [True, False]
+    said = [event.text for event in events if isinstance(event, TurnEnded)]
+    assert said == [QUESTION, "four two seven one", "goodbye"]
+
+
+async def test_a_hold_in_mid_sentence_loses_nothing_of_it(calls: Calls) -> None:
+    whole, held = calls.listener, calls.holder
+    assert whole.succeeded, whole
+    assert held.succeeded, held
+    assert whole.recording is not None
+    assert held.recording is not None
+    assert sounding_frames(held.recording.heard) == sounding_frames(whole.recording.heard) > 100
+    assert longest_pause_ms(held.recording.heard) - longest_pause_ms(whole.recording.heard) > 1000, "silent on hold"
+
+
+async def test_a_caller_who_speaks_over_the_greeting_is_heard(system: Supervisor, calls: Calls) -> None:
+    report = calls.barger
+    assert report.recording is not None
+    events = await record_of(system, "barger")
+    (interrupted,) = (event for event in events if isinstance(event, TurnInterrupted))
+    (flushed,) = (event for event in events if isinstance(event, PlayoutFlushed))
+    assert (interrupted.utterance_id, flushed.utterance_id) == (0, 0), "the greeting"
+    assert flushed.dropped_ms > 0
+    assert [event.text for event in events if isinstance(event, TurnEnded)] == [QUESTION]
+    said, heard = report.recording.said, report.recording.heard
+    begun = said.first_voiced(8 * report.steps[1].start_ms)
+    assert begun is not None
+    last = heard.last_voiced(begun, begun + 8 * 1600)
+    assert last is not None, "the agent spoke when the caller began"
+    print(f"barge-in: the agent was silent {(last - begun) / 8:.0f} ms after the caller's first sound")
+    assert (last - begun) / 8 <= STOPPED_WITHIN_MS
+    verdict = await asyncio.to_thread(hears("i can help you with that").judge, caller_side(report))
+    assert verdict.reached, verdict
+
+
+async def test_a_caller_who_hangs_up_in_mid_sentence(system: Supervisor, calls: Calls) -> None:
+    assert calls.gone.succeeded, calls.gone
+    assert calls.gone.ended_by == "caller"
+    assert ending(await record_of(system, "gone")) == (CallResult.COMPLETED, EndedBy.CALLER, "caller_hung_up")
 
 
 async def test_baresip_holds_a_conversation(system: Supervisor, tmp_path: Path) -> None:
@@ -120,89 +225,7 @@ async def test_baresip_holds_a_conversation(system: Supervisor, tmp_path: Path) 
         assert [event.text for event in events if isinstance(event, TurnEnded)] == [QUESTION]
 
 
-async def test_callers_reach_their_goal_by_keys_over_tcp_and_through_a_hold(system: Supervisor) -> None:
-    """Two calls at once: one over TCP who keys the digits, one who speaks them after having put the agent on hold."""
-    by_keys, held = await asyncio.gather(
-        call(
-            system, "keys", WaitForSilence(), Say(QUESTION), WaitForSilence(patience_s=8), PressKeys("4271"),
-            WaitForSilence(patience_s=8), Say("no thank you"), WaitForSilence(patience_s=8), transport="tcp",
-        ),
-        call(
-            system, "held", WaitForSilence(), Say(QUESTION), WaitForSilence(patience_s=8), Hold(), Pause(2.5),
-            Resume(), Pause(0.3), Say("four two seven one"), WaitForSilence(patience_s=8), Say("no thank you"),
-            WaitForSilence(patience_s=8),
-        ),
-    )  # fmt: skip
-    judge = hears(*BANK.heard)
-    for report in (by_keys, held):
-        assert report.succeeded, report
-        assert (report.outcome, report.ended_by) == (Outcome.COMPLETED, "callee"), "the agent hangs up at the end"
-        assert report.received.lost == 0
-        verdict = await asyncio.to_thread(judge.judge, caller_side(report))
-        assert verdict.reached, verdict
-    assert by_keys.transport == "tcp"
-    events = await record_of(system, "keys")
-    assert "".join(event.digit for event in events if isinstance(event, DtmfIn)) == "4271"
-    assert [event.digits for event in events if isinstance(event, TurnEnded)] == ["", "4271", ""]
-    assert any(isinstance(event, ToolReturned) for event in events)
-    assert ending(events) == (CallResult.COMPLETED, EndedBy.AGENT, "agent_hung_up")
-    events = await record_of(system, "held")
-    assert [event.held for event in events if isinstance(event, CallHeld)] == [True, False]
-    assert [event.text for event in events if isinstance(event, TurnEnded)] == [
-        QUESTION, "four two seven one", "no thank you",
-    ]  # fmt: skip
-
-
-async def test_a_hold_in_mid_sentence_loses_nothing_of_it(system: Supervisor) -> None:
-    whole, held = await asyncio.gather(
-        call(system, "listener", Pause(4.0)),
-        call(system, "holder", Pause(0.7), Hold(), Pause(1.5), Resume(), Pause(4.0)),
-    )
-    assert whole.succeeded, whole
-    assert held.succeeded, held
-    assert whole.recording is not None
-    assert held.recording is not None
-    assert sounding_frames(held.recording.heard) == sounding_frames(whole.recording.heard) > 100
-    hold = next(step for step in held.steps if step.kind == "hold")
-    resume = next(step for step in held.steps if step.kind == "resume")
-    assert held.recording.heard.first_voiced(8 * (hold.end_ms + 60), 8 * (resume.start_ms - 60)) is None, (
-        "silent on hold"
-    )
-
-
-async def test_a_caller_who_speaks_over_the_greeting_is_heard(system: Supervisor) -> None:
-    report = await call(system, "barger", Pause(0.3), Say(QUESTION), WaitForSilence(), WaitForSilence(patience_s=8))
-    assert report.recording is not None
-    speech = report.steps[1]
-    events = await record_of(system, "barger")
-    (interrupted,) = (event for event in events if isinstance(event, TurnInterrupted))
-    (flushed,) = (event for event in events if isinstance(event, PlayoutFlushed))
-    assert (interrupted.utterance_id, flushed.utterance_id) == (0, 0), "the greeting"
-    assert flushed.dropped_ms > 0
-    assert [event.text for event in events if isinstance(event, TurnEnded)][:1] == [QUESTION]
-    said, heard = report.recording.said, report.recording.heard
-    begun = said.first_voiced(8 * speech.start_ms)
-    assert begun is not None
-    assert heard.first_voiced(begun) is not None, "the agent spoke when the caller began"
-    last = heard.last_voiced(0, begun + 8 * 1600)
-    assert last is not None
-    assert (last - begun) / 8 <= STOPPED_WITHIN_MS, f"the agent went on for {(last - begun) / 8:.0f} ms"
-    verdict = await asyncio.to_thread(hears("i can help you with that").judge, caller_side(report))
-    assert verdict.reached, verdict
-    print(f"barge-in: the agent was silent {(last - begun) / 8:.0f} ms after the caller's first sound")
-
-
-async def test_a_caller_who_hangs_up_in_mid_sentence(system: Supervisor) -> None:
-    report = await call(system, "gone", Pause(0.8))
-    assert report.succeeded, report
-    assert report.ended_by == "caller"
-    events = await record_of(system, "gone")
-    assert ending(events) == (CallResult.COMPLETED, EndedBy.CALLER, "caller_hung_up")
-    await everything_is_let_go(system)
-
-
-async def everything_is_let_go(system: Supervisor) -> None:
-    """No worker holds a call any more."""
+async def test_no_worker_holds_a_call_afterwards(system: Supervisor, calls: Calls) -> None:
     async with asyncio.timeout(10):
         while any(row.calls for row in system.status()):
             await asyncio.sleep(0.05)
