@@ -28,9 +28,9 @@ types: $(VENV)/.development ## mypy, strict
 contracts: $(VENV)/.development ## who may import whom
 	$(BIN)/lint-imports
 
-unit: $(VENV)/.development ## all tests: rooms in parallel, then whole processes one after another
+unit: $(VENV)/.development ## all tests: rooms, then whole processes and real peers, those timed against limits in a row
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" $(PYTEST)
-	$(BIN)/pytest -q -m e2e --durations=10 $(PYTEST)
+	$(BIN)/pytest -q -n $(TEST_WORKERS) --dist loadgroup -m e2e --durations=10 $(PYTEST)
 
 coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that the tests run
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" --cov --cov-report=term --cov-fail-under=90 $(PYTEST)

@@ -29,7 +29,7 @@ from schemas.asr import AsrFinal
 from schemas.session import Owner
 from tests.bus.samples import ended, offered, until
 
-pytestmark = pytest.mark.e2e  # timed against limits: never beside other tests
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timed")]  # timed against limits: never two of these at once
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLS = 20

@@ -34,7 +34,7 @@ from schemas.turn import TurnEnded, TurnStarted
 from services.audio import g711
 from tests.services.asr.harness import SILENCE, voice
 
-pytestmark = pytest.mark.e2e  # timed against limits: never beside other tests
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timed")]  # timed against limits: never two of these at once
 
 ROOT = Path(__file__).resolve().parents[3]
 CALLS = 20

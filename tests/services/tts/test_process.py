@@ -30,7 +30,7 @@ from schemas.session import Owner
 from services.audio import g711
 from services.tts.engines.instant import frame_count, read_frame_label
 
-pytestmark = pytest.mark.e2e  # timed against limits: never beside other tests
+pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timed")]  # timed against limits: never two of these at once
 
 ROOT = Path(__file__).resolve().parents[3]
 CALLS = 20
