@@ -13,7 +13,7 @@ import pytest
 
 from services.audio.wav import read_wav
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), pytest.mark.xdist_group("timed")]
 
 
 def processes_with(variable: str) -> list[str]:

@@ -31,7 +31,12 @@ from services.audio.wav import read_wav, write_wav
 from tests.e2e.peers import baresip_calls, baresip_home, program
 from tests.e2e.system import HOST, running_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("timed"),
+]
 
 BANK = load_demonstration(Path(__file__).parents[2] / "config" / "demos" / "bank.toml")
 GREETING = ("welcome to example bank", "how can i help you")
