@@ -98,6 +98,12 @@ async def sipp(target: str, *options: str, folder: Path, limit_s: float) -> Fini
     return await run(*command, folder=folder, limit_s=limit_s)
 
 
+def sipp_errors(folder: Path) -> str:
+    """The beginning of what :func:`sipp` complained of; a machine that is too busy for its calls answers 503."""
+    path = folder / "sipp-errors.log"
+    return path.read_text(errors="replace")[:2000] if path.exists() else ""
+
+
 def baresip_home(folder: Path, says: Path) -> Path:
     """A configuration for one G.711 call: the WAV ``says`` for a microphone, what is heard goes to a file."""
     modules = next((each for each in BARESIP_MODULES if each.is_dir()), None)
