@@ -40,6 +40,11 @@ LIVE_MEMORY = 4096
 ALL_NAMES = (*(f"{domain}.>" for domain in subjects.SPEAKERS if domain not in ("rec", "failure")), "failure")
 
 
+SECOND_LOOK_S = 1.0
+"""The server delivers a message a moment before it stores it. What was delivered just before a feed subscribed may be
+stored just after it read, so a feed looks once more."""
+
+
 class CallFeed:
     """The events of one call, handed to a plain function.
 
@@ -63,6 +68,8 @@ class CallFeed:
         self._subscriptions: list[Subscription] = []
         self._dropped = 0
         self._catching_up: asyncio.Task[None] | None = None
+        self._second_look: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._again = False
         self._closed = False
 
@@ -79,6 +86,7 @@ class CallFeed:
     async def close(self) -> None:
         """Hand nothing over any more. May be called from a handler's own task, and twice."""
         self._closed = True
+        self._stop_looking()
         _feeds_of(self._connection).discard(self)
         if self._catching_up is not None and self._catching_up is not asyncio.current_task():
             self._catching_up.cancel()
@@ -95,6 +103,7 @@ class CallFeed:
         if self._catching_up is not None and not self._catching_up.done():
             self._again = True
             return
+        self._stop_looking()
         self._held = self._held if self._held is not None else []
         self._catching_up = asyncio.get_running_loop().create_task(self._catch_up(), name="call-feed")
 
@@ -139,6 +148,26 @@ class CallFeed:
             release.cancel()
         self._release()
         self.caught_up.set()
+        if not self._closed:
+            self._second_look = asyncio.get_running_loop().call_later(SECOND_LOOK_S, self._look_again)
+
+    def _stop_looking(self) -> None:
+        """A reading that begins, or the end, makes the second look needless."""
+        if self._second_look is not None:
+            self._second_look.cancel()
+        if self._looking is not None and self._looking is not asyncio.current_task():
+            self._looking.cancel()
+
+    def _look_again(self) -> None:
+        if not self._closed and (self._catching_up is None or self._catching_up.done()):
+            self._looking = asyncio.get_running_loop().create_task(self._read_late(), name="call-feed-second-look")
+
+    async def _read_late(self) -> None:
+        """Hand over what was stored after the reading and had been live before the subscription."""
+        try:
+            self._hand_over_stored(await self._read_stored())
+        except BusError as error:
+            log.warning("read_failed", message=f"a call can't be read from its stream: {error}")
 
     async def _read_stored(self) -> list[StoredMessage]:
         """What the stream holds beyond the last reading, all names in one order."""
