@@ -101,6 +101,9 @@ class AsrSection(Section, frozen=True, kw_only=True):
     engine: Annotated[str, Meta(description="Name of an engine, or module:Class of your own")] = "pocketsphinx"
     vad: Annotated[str, Meta(description="Voice activity detector, or module:Class of your own")] = "silero"
     slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 50
+    turn_model: Annotated[
+        str, Meta(description="Model that hears whether a caller is done, or module:Class of your own")
+    ] = "smart_turn"
     language: Annotated[str, Meta(description="Language of the caller")] = "en"
     deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of a final transcript after end of speech")] = 3000
 
@@ -111,14 +114,77 @@ class TurnSection(Section, frozen=True, kw_only=True):
     vad_confidence: Annotated[float, Meta(ge=0.0, le=1.0, description="Speech probability that counts as speech")] = 0.7
     vad_start_ms: Annotated[Milliseconds, Meta(description="Speech this long starts a turn")] = 200
     vad_stop_ms: Annotated[Milliseconds, Meta(description="Silence this long ends speech")] = 200
-    endpointing_min_ms: Annotated[Milliseconds, Meta(description="Silence after which the caller is done")] = 500
+    endpointing: Annotated[
+        Literal["semantic", "fixed"],
+        Meta(description="What says that the caller is done: the turn model and silence, or silence alone"),
+    ] = "semantic"
+    endpointing_fixed_ms: Annotated[Milliseconds, Meta(description="fixed: silence after which the caller is done")] = (
+        500
+    )
+    endpointing_min_ms: Annotated[
+        Milliseconds, Meta(description="semantic: silence after which the caller is done if the model is sure of it")
+    ] = 300
     endpointing_max_ms: Annotated[
         Milliseconds, Meta(description="Silence after which the caller is done in any case")
     ] = 3000
+    interruption: Annotated[
+        Literal["pause", "confirm", "off"],
+        Meta(
+            description="Speech over the agent: pause it at once and then decide, let it speak until that is decided, "
+            "or never stop it"
+        ),
+    ] = "pause"
     interruption_min_ms: Annotated[Milliseconds, Meta(description="Speech this long over the agent interrupts it")] = (
         500
     )
+    interruption_min_words: Annotated[
+        int, Meta(ge=1, le=20, description="So many words over the agent interrupt it")
+    ] = 2
+    false_interruption_ms: Annotated[
+        Milliseconds, Meta(description="A paused agent goes on after this long without words")
+    ] = 2000
+    backchannels: Annotated[
+        str,
+        Meta(description="More words that only say 'I am listening', separated by commas, beside the language's own"),
+    ] = ""
+    backchannel_boundary_ms: Annotated[
+        Milliseconds, Meta(description="When the agent has less than this left to say, such a word is an answer")
+    ] = 1000
+    protected_opening_ms: Annotated[
+        Milliseconds, Meta(description="Nothing interrupts the agent's first words for this long; 0: not protected")
+    ] = 0
+    echo_dbfs: Annotated[
+        float,
+        Meta(ge=-96.0, le=0.0, description="While the agent speaks, sound below this level is its echo; -96: no guard"),
+    ] = -45.0
+    echo_tail_ms: Annotated[
+        Milliseconds, Meta(description="How long after the agent's last sample its echo may still come")
+    ] = 300
+    preflight_ms: Annotated[
+        Milliseconds, Meta(description="Prepare an answer on words that stand still for this long; 0: never")
+    ] = 200
+    monologue_limit_ms: Annotated[
+        Milliseconds, Meta(description="A caller's turn is answered after this long without an end; 0: no limit")
+    ] = 60_000
+    away_ms: Annotated[
+        Milliseconds, Meta(description="Ask whether the caller is still there after this long in silence; 0: never")
+    ] = 15_000
+    away_prompts: Annotated[
+        int, Meta(ge=0, le=10, description="How often to ask before the agent says goodbye and hangs up")
+    ] = 2
     dtmf_timeout_ms: Annotated[Milliseconds, Meta(description="Pause after a key that ends a turn of keys")] = 1500
+    dtmf_terminator: Annotated[
+        str, Meta(pattern="^[0-9*#A-D]?$", description="Key that ends a turn of keys; empty: none does")
+    ] = "#"
+    stuck_llm_ms: Annotated[
+        Milliseconds, Meta(description="The llm stage counts as stuck this long after a turn's end without a sentence")
+    ] = 12_000
+    stuck_tts_ms: Annotated[
+        Milliseconds, Meta(description="The tts stage counts as stuck this long after a sentence without audio")
+    ] = 5000
+    stuck_playout_ms: Annotated[
+        Milliseconds, Meta(description="The edge counts as stuck this long after the first audio without playout")
+    ] = 3000
 
 
 class LlmSection(Section, frozen=True, kw_only=True):
@@ -128,6 +194,21 @@ class LlmSection(Section, frozen=True, kw_only=True):
     agent: Annotated[str, Meta(description="Agent to run: a name in config/agents, or a path")] = "bank"
     slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 200
     deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of the first sentence of an answer")] = 10000
+    preemptive: Annotated[
+        bool, Meta(description="Prepare answers on words that stand still, before the caller's turn has ended")
+    ] = True
+    filler_ms: Annotated[
+        Milliseconds, Meta(description="Say a filler when an answer or a tool takes longer than this; 0: never")
+    ] = 1500
+    fillers: Annotated[str, Meta(description="Fillers in turn, separated by '|'; the agent file's own win")] = (
+        "Let me look that up. | One moment, please."
+    )
+    away_text: Annotated[
+        str, Meta(description="What the agent asks a caller who says nothing; the agent file's own wins")
+    ] = "Are you still there?"
+    away_goodbye: Annotated[
+        str, Meta(description="What the agent says before it hangs up on a silent caller; the agent file's own wins")
+    ] = "I can not hear you any more. Goodbye."
     database: Annotated[str, Meta(description="SQLite file of the example bank; empty: made anew in memory")] = ""
 
 

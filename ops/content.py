@@ -39,6 +39,9 @@ PLAIN = frozenset(
         "speech_start_ms", "stage", "target_kind", "tenant", "then", "through_sequence", "tool_call_id",
         "transcription_delay_ms", "transport", "ttfb_ms", "ttfs_ms", "ttft_ms", "turn", "utterance_id", "why",
         "worker",
+        "remaining_ms", "complete", "start_ms", "last", "silent_ms", "filler", "preemptive", "bus_hop_ms",
+        "queue_wait_ms", "llm_node_ttft_ms", "llm_node_ttfs_ms", "tts_node_ttfb_ms", "playback_latency_ms",
+        "e2e_latency_ms", "filler_latency_ms", "barge_in_ms",
     }
 )  # fmt: skip
 """Times, counts, names of processes, of tools and of the agent's own intents."""

@@ -26,6 +26,19 @@ class AsrPartial(Event, frozen=True, kw_only=True, tag="asr.partial.v1"):
     text: str
 
 
+class AsrPreflight(Event, frozen=True, kw_only=True, tag="asr.preflight.v1"):
+    """Words that have stood still: an answer may be prepared on them. It is void when the turn ends with other words.
+
+    ``text``: all of the turn so far. ``number`` counts the preflights of the turn.
+    """
+
+    identity = ("turn", "number")
+
+    turn: NonNegative
+    number: NonNegative
+    text: str
+
+
 class AsrFinal(Event, frozen=True, kw_only=True, tag="asr.final.v1"):
     """A transcript that does not change any more; also the checkpoint that a successor starts from.
 

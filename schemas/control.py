@@ -14,17 +14,29 @@ class Flush(Command, frozen=True, kw_only=True, tag="control.flush.v1"):
 
 
 class Pause(Command, frozen=True, kw_only=True, tag="control.pause.v1"):
-    """Stop sending the utterance that plays, keep it."""
+    """Hold an utterance: send silence, keep what is queued, remember the sample. None: whatever plays.
+
+    ``limit_ms``: the edge goes on by itself after so long, so that a policy that died leaves no caller in silence.
+    """
+
+    utterance_id: NonNegative | None = None
+    limit_ms: NonNegative = 10_000
 
 
 class Resume(Command, frozen=True, kw_only=True, tag="control.resume.v1"):
-    """Go on from the frame after the last one sent."""
+    """Go on from the sample after the last one sent. None: whatever is held."""
+
+    utterance_id: NonNegative | None = None
 
 
 class Say(Command, frozen=True, kw_only=True, tag="control.say.v1"):
-    """Say this text now, outside any turn (to the llm stage, which owns utterance ids)."""
+    """Say this text now, outside any turn: to the llm stage, which owns utterance ids.
+
+    With ``utterance_id`` to the tts stage: say it as that utterance, without the llm stage, which gives no sign.
+    """
 
     text: str
+    utterance_id: NonNegative | None = None
 
 
 class Hangup(Command, frozen=True, kw_only=True, tag="control.hangup.v1"):

@@ -63,6 +63,13 @@ FAILURES: dict[str, FailureSpec] = {
             "The llm worker's log names the tool.",
         ),
         FailureSpec(
+            "turn_stuck",
+            "A caller waits for an answer and a stage gave no sign within its deadline",
+            True,
+            "an apology where a voice is left to say it, else silence; after two in a row the end of the call",
+            "The detail names the stage: look at its workers and their log.",
+        ),
+        FailureSpec(
             "media_timeout",
             "No RTP came from the caller for too long",
             False,

@@ -45,7 +45,8 @@ class ListenFor(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LlmSentence(Event, frozen=True, kw_only=True, tag="llm.sentence.v1"):
-    """Sentence ``index`` (from 0) of an utterance, ready to be spoken."""
+    """Sentence ``index`` (from 0) of an utterance, ready to be spoken. ``filler``: it bridges a wait and answers
+    nothing; latency figures count it apart."""
 
     identity = ("utterance_id", "index")
 
@@ -54,10 +55,15 @@ class LlmSentence(Event, frozen=True, kw_only=True, tag="llm.sentence.v1"):
     index: NonNegative
     text: str
     language: str = "en"
+    filler: bool = False
 
 
 class LlmDone(Event, frozen=True, kw_only=True, tag="llm.done.v1"):
     """The answer is complete: ``sentences`` of it were said. ``ttft_ms``: turn.ended received to first token.
+
+    ``preemptive``: ``hit`` where the answer had been prepared on a preflight with the same words, ``miss`` where the
+    words had changed, empty where none was prepared. ``bus_hop_ms``: ``turn.ended`` said until received;
+    ``queue_wait_ms``: received until the engine was asked.
 
     With ``listen_for.state`` the ``slots`` are all that the agent remembers beside the conversation's text: a successor
     that has read this event goes on from here.
@@ -75,6 +81,9 @@ class LlmDone(Event, frozen=True, kw_only=True, tag="llm.done.v1"):
     ttfs_ms: float = 0.0
     engine: str = ""
     slots: dict[str, str] = {}
+    preemptive: str = ""
+    bus_hop_ms: float = 0.0
+    queue_wait_ms: float = 0.0
 
 
 class ToolCalled(Event, frozen=True, kw_only=True, tag="tool.called.v1"):

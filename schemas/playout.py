@@ -15,13 +15,47 @@ class PlayoutStarted(Event, frozen=True, kw_only=True, tag="playout.started.v1")
 
 
 class PlayoutMark(Event, frozen=True, kw_only=True, tag="playout.mark.v1"):
-    """Sentence ``index`` was sent to its last frame."""
+    """Sentence ``index`` was sent to its last frame, at ``media_time_ms``; its first frame left at ``start_ms``."""
 
     identity = ("utterance_id", "index")
 
     utterance_id: NonNegative
     index: NonNegative
     media_time_ms: NonNegative
+    start_ms: NonNegative = 0
+
+
+class PlayoutPaused(Event, frozen=True, kw_only=True, tag="playout.paused.v1"):
+    """An utterance is held: silence leaves in its place until it is resumed or flushed.
+
+    Attributes:
+        media_time_ms: end of the last agent packet that left.
+        index, sent_ms: the sentence that stands still and how much of its audio has left; as in ``playout.flushed``.
+        remaining_ms: audio of the utterance that is queued.
+        complete: nothing more of the utterance is to come than what is queued.
+        why: reason of the command, a token.
+    """
+
+    identity = ("utterance_id", "media_time_ms")
+
+    utterance_id: NonNegative
+    media_time_ms: NonNegative
+    index: NonNegative = 0
+    sent_ms: NonNegative = 0
+    remaining_ms: NonNegative = 0
+    complete: bool = False
+    why: str = ""
+
+
+class PlayoutResumed(Event, frozen=True, kw_only=True, tag="playout.resumed.v1"):
+    """A held utterance goes on from the sample after the last one sent. ``why``: reason of the command, or ``limit``
+    where nobody took the pause back in time and the edge did."""
+
+    identity = ("utterance_id", "media_time_ms")
+
+    utterance_id: NonNegative
+    media_time_ms: NonNegative
+    why: str = ""
 
 
 class PlayoutFinished(Event, frozen=True, kw_only=True, tag="playout.finished.v1"):

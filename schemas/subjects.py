@@ -19,11 +19,13 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     call.CallOffered, call.CallAnswered, call.CallHeld, call.CallTransferred, call.CallEnded,
     call.DtmfIn,
     vad.VadStarted, vad.VadStopped,
-    asr.AsrPartial, asr.AsrFinal,
-    turn.TurnStarted, turn.TurnEnded, turn.TurnInterrupted, turn.TurnResumed,
+    asr.AsrPartial, asr.AsrPreflight, asr.AsrFinal,
+    turn.TurnStarted, turn.TurnEnded, turn.TurnInterrupted, turn.TurnResumed, turn.TurnAway,
+    turn.TurnMeasured,
     llm.LlmSentence, llm.LlmDone, llm.ToolCalled, llm.ToolReturned,
     tts.TtsStarted, tts.TtsDone,
-    playout.PlayoutStarted, playout.PlayoutMark, playout.PlayoutFinished, playout.PlayoutFlushed,
+    playout.PlayoutStarted, playout.PlayoutMark, playout.PlayoutPaused, playout.PlayoutResumed,
+    playout.PlayoutFinished, playout.PlayoutFlushed,
     failure.Failure,
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ class TtsStarted(Event, frozen=True, kw_only=True, tag="tts.started.v1"):
     """The first audio of a sentence left for the edge. ``ttfb_ms``: sentence received to this point.
 
     ``leading_silence_ms``: silence at the start of the audio, so that latency can count to the first audible sample.
+    ``bus_hop_ms``: the sentence said until received; ``queue_wait_ms``: received until the engine was asked for it.
     """
 
     identity = ("utterance_id", "index")
@@ -29,6 +30,8 @@ class TtsStarted(Event, frozen=True, kw_only=True, tag="tts.started.v1"):
     ttfb_ms: float = 0.0
     leading_silence_ms: NonNegative = 0
     engine: str = ""
+    bus_hop_ms: float = 0.0
+    queue_wait_ms: float = 0.0
 
 
 class TtsDone(Event, frozen=True, kw_only=True, tag="tts.done.v1"):

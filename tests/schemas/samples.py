@@ -33,6 +33,7 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
     vad.VadStarted(**BASE, media_time_ms=2100, turn=1),
     vad.VadStopped(**BASE, media_time_ms=3900, turn=1),
     asr.AsrPartial(**BASE, turn=1, revision=4, text="where is my"),
+    asr.AsrPreflight(**BASE, turn=1, number=2, text="where is my card"),
     asr.AsrFinal(
         **BASE, turn=1, part=1, text="where is my card", through_sequence=211, confidence=0.75,
         words=(asr.Word(text="where", start_ms=2100, end_ms=2300, confidence=0.5),),
@@ -44,25 +45,45 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
         speech_end_ms=3900, transcription_delay_ms=512.5, end_of_turn_delay_ms=520.0,
     ),
     turn.TurnInterrupted(**BASE, turn=1, utterance_id=100, why="words", media_time_ms=9000, speech_start_ms=8500),
-    turn.TurnResumed(**BASE, turn=1, utterance_id=100, media_time_ms=9900),
-    llm.LlmSentence(**BASE, turn=1, utterance_id=100, index=2, text="Your card was sent.", language="de"),
+    turn.TurnResumed(
+        **BASE, turn=1, utterance_id=100, media_time_ms=9900, why="backchannel", speech_start_ms=8500
+    ),
+    turn.TurnAway(**BASE, turn=2, number=1, last=True, media_time_ms=31_000, silent_ms=15_010),
+    turn.TurnMeasured(
+        **BASE, turn=1, end_of_turn_delay_ms=320.5, transcription_delay_ms=310.5, llm_node_ttft_ms=1.5,
+        llm_node_ttfs_ms=2.5, tts_node_ttfb_ms=3.5, playback_latency_ms=4.5, e2e_latency_ms=380.0,
+        filler_latency_ms=350.0, barge_in_ms=240.0, bus_hop_ms={"call.*.*.turn.ended": 0.5},
+        queue_wait_ms={"llm": 0.25}, preemptive="hit",
+    ),
+    llm.LlmSentence(
+        **BASE, turn=1, utterance_id=100, index=2, text="Your card was sent.", language="de",
+        filler=True,
+    ),
     llm.LlmDone(
         **BASE, turn=1, utterance_id=100, sentences=3, intent="card_delivery_inquiry", then=llm.NextStep.HANG_UP,
         listen_for=llm.ListenFor(state="verify", phrases=("<digit> <digit>",), digits=4), ttft_ms=1.5, ttfs_ms=2.5,
-        engine="scripted", slots={"card_last_four": "4271"},
+        engine="scripted", slots={"card_last_four": "4271"}, preemptive="miss", bus_hop_ms=0.5, queue_wait_ms=0.25,
     ),
     llm.ToolCalled(**BASE, turn=1, tool_call_id="1-0", name="card_status", arguments={"card_last_four": "4271"}),
     llm.ToolReturned(
         **BASE, turn=1, tool_call_id="1-0", name="card_status", result={"status": "shipped"}, error="tool_failed",
         duration_ms=3.5,
     ),
-    tts.TtsStarted(**BASE, turn=1, utterance_id=100, index=2, ttfb_ms=1.5, leading_silence_ms=40, engine="espeak"),
+    tts.TtsStarted(
+        **BASE, turn=1, utterance_id=100, index=2, ttfb_ms=1.5, leading_silence_ms=40, engine="espeak",
+        bus_hop_ms=0.5, queue_wait_ms=0.25,
+    ),
     tts.TtsDone(
         **BASE, turn=1, utterance_id=100, index=2, frames=60, duration_ms=1200,
         words=(tts.SpokenWord(text="Your", start_ms=40, end_ms=260),), proportional=False,
     ),
     playout.PlayoutStarted(**BASE, utterance_id=100, media_time_ms=4500),
-    playout.PlayoutMark(**BASE, utterance_id=100, index=2, media_time_ms=6500),
+    playout.PlayoutMark(**BASE, utterance_id=100, index=2, media_time_ms=6500, start_ms=5300),
+    playout.PlayoutPaused(
+        **BASE, utterance_id=100, media_time_ms=5000, index=1, sent_ms=500, remaining_ms=1500, complete=True,
+        why="barge_in",
+    ),
+    playout.PlayoutResumed(**BASE, utterance_id=100, media_time_ms=5900, why="limit"),
     playout.PlayoutFinished(**BASE, utterance_id=100, media_time_ms=6520, frames=100),
     playout.PlayoutFlushed(
         **BASE, utterance_id=100, media_time_ms=5000, index=1, sent_ms=500, dropped_ms=1500, why="barge_in"
@@ -72,9 +93,9 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
         detail="no final in 3000 ms", turn=1, gap_ms=3000,
     ),
     control.Flush(**COMMAND, utterance_id=100),
-    control.Pause(**COMMAND),
-    control.Resume(**COMMAND),
-    control.Say(**COMMAND, text="One moment."),
+    control.Pause(**COMMAND, utterance_id=100, limit_ms=4000),
+    control.Resume(**COMMAND, utterance_id=100),
+    control.Say(**COMMAND, text="One moment.", utterance_id=199),
     control.Hangup(**COMMAND),
     control.Transfer(**COMMAND, target="sip:desk@bank"),
     control.SendDtmf(**COMMAND, digits="42#"),

@@ -6,12 +6,16 @@ from typing import NamedTuple
 
 
 class Heard(NamedTuple):
-    """One window of the caller's audio and how likely it is speech. ``stale``: too old to stop the agent for."""
+    """One window of the caller's audio and how likely it is speech.
+
+    ``stale``: too old to stop the agent for. ``level_dbfs``: its loudness, for the echo guard.
+    """
 
     probability: float
     start_ms: int
     end_ms: int
     stale: bool = False
+    level_dbfs: float = 0.0
 
 
 class Partial(NamedTuple):
@@ -30,8 +34,28 @@ class Final(NamedTuple):
     failed: bool = False
 
 
+class Verdict(NamedTuple):
+    """What the turn model says to an ``Ask``: how likely the caller is done, 0 to 1."""
+
+    ask: int
+    probability: float
+
+
 class PlayoutBegan(NamedTuple):
     """The caller begins to hear an utterance of the agent."""
+
+    utterance_id: int
+
+
+class PlayoutPaused(NamedTuple):
+    """The edge holds an utterance. ``remaining_ms``: what is left of it; None: more may be to come."""
+
+    utterance_id: int
+    remaining_ms: int | None = None
+
+
+class PlayoutResumed(NamedTuple):
+    """The edge goes on with an utterance that it held."""
 
     utterance_id: int
 
@@ -40,6 +64,25 @@ class PlayoutEnded(NamedTuple):
     """The caller hears no more of an utterance: finished or flushed."""
 
     utterance_id: int
+
+
+class Sentence(NamedTuple):
+    """The llm stage has said something for an utterance."""
+
+    utterance_id: int
+
+
+class Speech(NamedTuple):
+    """The tts stage has sent the first audio of a sentence of an utterance."""
+
+    utterance_id: int
+
+
+class Answered(NamedTuple):
+    """The llm stage has ended an utterance of so many sentences."""
+
+    utterance_id: int
+    sentences: int
 
 
 class Key(NamedTuple):
@@ -55,11 +98,20 @@ class Expect(NamedTuple):
     digits: int
 
 
+class Held(NamedTuple):
+    """The call was put on hold, or taken back."""
+
+    held: bool
+
+
 class Tick(NamedTuple):
     """Time passed and nothing was heard."""
 
 
-Input = Heard | Partial | Final | PlayoutBegan | PlayoutEnded | Key | Expect | Tick
+Input = (
+    Heard | Partial | Final | Verdict | PlayoutBegan | PlayoutPaused | PlayoutResumed | PlayoutEnded | Sentence
+    | Speech | Answered | Key | Expect | Held | Tick
+)  # fmt: skip
 
 
 class VadStarted(NamedTuple):
@@ -101,6 +153,23 @@ class FinishRun(NamedTuple):
     speech_end_ms: int
 
 
+class Ask(NamedTuple):
+    """Ask the turn model whether the caller, silent since ``speech_end_ms``, is done with what began at
+    ``speech_start_ms``. Answered by ``Verdict`` with the same number, or never."""
+
+    ask: int
+    speech_start_ms: int
+    speech_end_ms: int
+
+
+class Preflight(NamedTuple):
+    """These words of the turn have stood still: an answer may be prepared on them."""
+
+    turn: int
+    number: int
+    text: str
+
+
 class EndTurn(NamedTuple):
     """The caller is done: the agent's turn. ``why`` as in ``schemas.turn.TurnEnded``."""
 
@@ -113,6 +182,25 @@ class EndTurn(NamedTuple):
     speech_end_ms: int
 
 
+class Pause(NamedTuple):
+    """Hold the agent's utterance until it is known whether this is an interruption."""
+
+    utterance_id: int
+    turn: int
+    at_ms: int
+    speech_start_ms: int
+
+
+class Resume(NamedTuple):
+    """It was none: go on. ``why`` as in ``schemas.turn.TurnResumed``."""
+
+    utterance_id: int
+    turn: int
+    why: str
+    at_ms: int
+    speech_start_ms: int
+
+
 class Interrupt(NamedTuple):
     """The agent must stop speaking. ``why``: ``speech``, ``words`` or ``dtmf``."""
 
@@ -123,4 +211,29 @@ class Interrupt(NamedTuple):
     speech_start_ms: int
 
 
-Command = VadStarted | VadStopped | TurnStarted | OpenRun | FinishRun | EndTurn | Interrupt
+class Away(NamedTuple):
+    """The caller says nothing: ask (``number`` counts in the call), or say goodbye and hang up (``last``)."""
+
+    turn: int
+    number: int
+    last: bool
+    at_ms: int
+    silent_ms: int
+
+
+class Stuck(NamedTuple):
+    """The caller waits for the answer to ``turn``, and ``stage`` (llm, tts or edge) gave no sign within its deadline.
+
+    ``in_a_row``: how many turns one after another were stuck, this one counted.
+    """
+
+    turn: int
+    stage: str
+    waited_ms: int
+    in_a_row: int
+
+
+Command = (
+    VadStarted | VadStopped | TurnStarted | OpenRun | FinishRun | Ask | Preflight | EndTurn | Pause | Resume
+    | Interrupt | Away | Stuck
+)  # fmt: skip
