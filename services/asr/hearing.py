@@ -12,11 +12,14 @@ from typing import NamedTuple
 from schemas.audio import AudioFrame
 from services.asr.detector import VoiceDetector
 from services.audio import g711
+from services.audio.level import dbfs
 
 TICKS_PER_MS = 8
 BYTES_PER_TICK = 2
 FILL_LIMIT_MS = 200
 """Longest gap that is filled with silence."""
+SILENCE_DBFS = -96.0
+"""The level of digital silence here: 16 bits reach no further down."""
 HISTORY_MS = 8000
 """Audio kept for runs that open late: onset, pre-roll, and the wait for the final before."""
 
@@ -34,11 +37,12 @@ class Piece(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A window that the detector has judged."""
+    """A window that the detector has judged. ``level_dbfs``: its loudness, :data:`SILENCE_DBFS` at the least."""
 
     probability: float
     start_ms: int
     end_ms: int
+    level_dbfs: float = SILENCE_DBFS
 
 
 class Hearing:
@@ -107,8 +111,10 @@ class Hearing:
         assert self._tick is not None
         while len(self._buffer) >= size:
             start = self._tick - len(self._buffer) // BYTES_PER_TICK
-            probability = self._detector.probability(bytes(self._buffer[:size]))
+            pcm = bytes(self._buffer[:size])
+            probability = self._detector.probability(pcm)
             del self._buffer[:size]
             end = start + self._detector.window_samples
-            windows.append(Window(probability, start // TICKS_PER_MS, end // TICKS_PER_MS))
+            level_dbfs = max(SILENCE_DBFS, dbfs(pcm))
+            windows.append(Window(probability, start // TICKS_PER_MS, end // TICKS_PER_MS, level_dbfs))
         return windows

@@ -12,6 +12,7 @@ from services.asr.hearing import HISTORY_MS, Hearing
 from services.asr.intake import PENDING_LIMIT, Intake
 from services.asr.loading import EngineChoiceError
 from services.asr.vad.energy import EnergyDetector
+from services.audio import g711
 
 pytestmark = pytest.mark.unit
 
@@ -64,6 +65,17 @@ def test_windows_tell_their_time() -> None:
     windows = [window for n in range(5) for window in hearing.push(frame(n, media_time=8000 + n * 160))[1]]
     assert [(window.start_ms, window.end_ms) for window in windows] == [(1000, 1032), (1032, 1064), (1064, 1096)]
     assert hearing.end_ms == 1100
+
+
+def test_windows_tell_their_loudness() -> None:
+    hearing = Hearing(EnergyDetector())
+    loud, quiet = g711.encode(b"\x00\x40" * 160, Codec.PCMU), b"\xff" * 160
+    levels = [
+        window.level_dbfs
+        for n, payload in enumerate((loud, quiet))
+        for window in hearing.push(frame(n)._replace(payload=payload))[1]
+    ]
+    assert levels == [pytest.approx(-6.0, abs=0.3), -96.0]
 
 
 def test_short_gaps_are_filled_and_long_ones_jumped() -> None:
