@@ -1,0 +1,69 @@
+"""Words that only say "I am listening": they do not take the floor. Pure.
+
+What answers a question (yes, no) or gives an order (stop, wait) is none of them, in any language: who says it over the
+agent wants to be heard.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+BACKCHANNELS: dict[str, tuple[str, ...]] = {
+    "en": (
+        "mm", "mmm", "mm hm", "mm hmm", "mhm", "hm", "hmm", "uh huh", "uh", "um", "ah", "aha", "oh",
+        "okay", "ok", "okey dokey", "yeah", "yep", "right", "sure", "alright", "all right", "cool", "great", "good",
+        "fine", "i see", "got it", "i understand", "understood", "go on", "oh i see", "oh okay", "that's right",
+        "that is right", "sounds good", "of course", "exactly", "really", "interesting", "very good",
+    ),
+    "de": (
+        "mm", "mhm", "hm", "hmm", "äh", "ähm", "ah", "aha", "oh", "ach", "ach so", "achso", "ah ja", "ach ja", "so so",
+        "okay", "ok", "gut", "sehr gut", "klar", "alles klar", "na klar", "genau", "richtig", "stimmt", "verstehe",
+        "ich verstehe", "verstanden", "in ordnung", "prima", "super", "natürlich", "interessant",
+    ),
+    "es": (
+        "mm", "mhm", "hm", "hmm", "ah", "ajá", "oh", "eh", "vale", "claro", "claro que sí", "ya", "ya veo", "entiendo",
+        "entendido", "comprendo", "okay", "ok", "bien", "muy bien", "bueno", "de acuerdo", "perfecto", "exacto",
+        "por supuesto", "correcto",
+    ),
+    "fr": (
+        "mm", "mhm", "hm", "hmm", "hum", "euh", "ah", "aha", "oh", "ah bon", "d'accord", "ah d'accord", "okay", "ok",
+        "ouais", "je vois", "je comprends", "compris", "entendu", "bien", "très bien", "bien sûr", "exact",
+        "exactement", "c'est ça", "parfait", "bon", "tout à fait",
+    ),
+    "nl": (
+        "mm", "mhm", "hm", "hmm", "eh", "ah", "aha", "oh", "och", "oké", "okay", "ok", "goed", "heel goed", "prima",
+        "precies", "juist", "klopt", "duidelijk", "ik snap het", "snap ik", "ik begrijp het", "begrijp ik", "begrepen",
+        "natuurlijk", "in orde", "inderdaad",
+    ),
+    "it": (
+        "mm", "mhm", "hm", "hmm", "eh", "ah", "aha", "oh", "okay", "ok", "capito", "ho capito", "capisco", "certo",
+        "va bene", "bene", "molto bene", "d'accordo", "giusto", "esatto", "chiaro", "perfetto", "ecco", "vedo",
+        "certamente", "naturalmente",
+    ),
+}  # fmt: skip
+"""Language -> words and short phrases, in lower case without punctuation."""
+
+
+def is_backchannel(text: str, language: str, extra: frozenset[str] = frozenset()) -> bool:
+    """Whether all of ``text`` is made of backchannels, one after the other; of no words: False.
+
+    Case, punctuation, hyphens and accents do not count. ``language`` is a code as in ``[asr] language`` (``en``,
+    ``en-US``); of one that is not in :data:`BACKCHANNELS` only ``extra`` counts: more words and phrases.
+    """
+    spoken = _words(text)
+    known = BACKCHANNELS.get(language.replace("_", "-").split("-")[0].lower(), ())
+    phrases = {_words(phrase) for phrase in (*known, *extra)} - {()}
+    reached = {0}
+    for start in range(len(spoken)):
+        if start in reached:
+            reached |= {start + len(phrase) for phrase in phrases if spoken[start : start + len(phrase)] == phrase}
+    return bool(spoken) and len(spoken) in reached
+
+
+def _words(text: str) -> tuple[str, ...]:
+    bare = "".join(
+        character if character.isalnum() else "" if character in "'\N{RIGHT SINGLE QUOTATION MARK}" else " "
+        for character in unicodedata.normalize("NFKD", text.casefold())
+        if not unicodedata.combining(character)
+    )
+    return tuple(bare.split())
