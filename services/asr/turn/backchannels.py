@@ -23,7 +23,7 @@ BACKCHANNELS: dict[str, tuple[str, ...]] = {
     "es": (
         "mm", "mhm", "hm", "hmm", "ah", "ajá", "oh", "eh", "vale", "claro", "claro que sí", "ya", "ya veo", "entiendo",
         "entendido", "comprendo", "okay", "ok", "bien", "muy bien", "bueno", "de acuerdo", "perfecto", "exacto",
-        "por supuesto", "correcto",
+        "por supuesto",
     ),
     "fr": (
         "mm", "mhm", "hm", "hmm", "hum", "euh", "ah", "aha", "oh", "ah bon", "d'accord", "ah d'accord", "okay", "ok",
