@@ -1,0 +1,1 @@
+"""Turn models: how likely it is that a caller is done."""
