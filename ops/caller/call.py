@@ -30,13 +30,13 @@ from edge.sip.events import (
 )
 from edge.sip.headers import parse_uri
 from edge.sip.negotiation import LocalMedia, OfferAnswer
-from edge.sip.routing import request_hop
+from edge.sip.routing import Hop, request_hop
 from edge.sip.sdp import Direction
 from ops.caller.media import CallMedia
 from ops.caller.report import CallReport, Outcome, SipResponse
-from ops.caller.running import ScriptRun
+from ops.caller.running import Conversation, ScriptRun
 from ops.caller.script import CallScript, ScriptError
-from ops.caller.speech import CALLER_VOICE, Sounds, prepare
+from ops.caller.speech import CALLER_VOICE, prepare
 
 LINGER_S = 0.6
 """Longer than T1: a BYE that got lost goes out once more."""
@@ -87,15 +87,40 @@ async def place_call(
         ScriptError: the target is no SIP URI, or a step can't be carried out.
         ConfigError: the voice can't be had.
     """
+    hop = _hop(target_uri)
+    script.check()
+    sounds = await prepare(script.steps, options.voice, options.speed)
+    return await _call(target_uri, hop, ScriptRun(script, sounds, progress), options, progress)
+
+
+async def place_conversation(
+    target_uri: str,
+    conversation: Conversation,
+    *,
+    options: CallOptions = CallOptions(),  # noqa: B008
+    progress: Progress = lambda text: None,
+) -> CallReport:
+    """As :func:`place_call`, with something else than a script on the call: it hears, and decides as it goes.
+
+    Raises:
+        ScriptError: the target is no SIP URI.
+    """
+    return await _call(target_uri, _hop(target_uri), conversation, options, progress)
+
+
+def _hop(target_uri: str) -> Hop:
     try:
         uri = parse_uri(target_uri, "the target")
     except SipError as error:
         raise ScriptError(f"{target_uri!r} can't be called: {error}") from error
     if uri.scheme != "sip":
         raise ScriptError(f"{target_uri!r} can't be called: only sip: targets can")
-    script.check()
-    sounds = await prepare(script.steps, options.voice, options.speed)
-    hop = request_hop(uri)
+    return request_hop(uri)
+
+
+async def _call(
+    target_uri: str, hop: Hop, conversation: Conversation, options: CallOptions, progress: Progress
+) -> CallReport:
     report = CallReport(target=target_uri, transport=hop.transport.value)
     try:
         destination = await _resolve(hop.destination)
@@ -103,7 +128,7 @@ async def place_call(
         report.reason = f"{hop.destination[0]} can't be resolved: {error}"
         return report
     call = OutgoingCall(report, options, progress)
-    await call.run(target_uri, destination, script, sounds)
+    await call.run(target_uri, destination, conversation)
     return report
 
 
@@ -125,7 +150,7 @@ class OutgoingCall:
         self._reinvite: asyncio.Future[CallEvent] | None = None
         self.media: CallMedia | None = None
 
-    async def run(self, target: str, destination: Address, script: CallScript, sounds: Sounds) -> None:
+    async def run(self, target: str, destination: Address, conversation: Conversation) -> None:
         """Everything, and the report is complete."""
         self._address = interface_towards(destination[0])
         self._signalling = Signalling(self._on_event, host=self._address, advertised_host="")
@@ -146,7 +171,7 @@ class OutgoingCall:
                     raise NotAcceptable(0, "the answer holds no session description")
                 self.report.codec = agreed.codec
                 self.media = CallMedia(pair, agreed)
-                await self._converse(self.media, script, sounds)
+                await self._converse(self.media, conversation)
         except NotAcceptable as error:
             self._finish(Outcome.FAILED, str(error), "caller")
         finally:
@@ -189,12 +214,11 @@ class OutgoingCall:
 
     # -- the conversation ------------------------------------------------------------------------------------------
 
-    async def _converse(self, media: CallMedia, script: CallScript, sounds: Sounds) -> None:
+    async def _converse(self, media: CallMedia, conversation: Conversation) -> None:
         loop = asyncio.get_running_loop()
         await media.start()
         self._progress(f"answered, {self.report.codec}")
-        run = ScriptRun(media, sounds, self.reinvite, self._progress)
-        work = loop.create_task(run.run(script))
+        work = loop.create_task(conversation.run(media, self.reinvite))
         over = loop.create_task(self._until_over())
         try:
             await asyncio.wait((work, over), timeout=self._options.call_limit_s, return_when=asyncio.FIRST_COMPLETED)
@@ -210,7 +234,10 @@ class OutgoingCall:
             self.report.duration_ms = media.duration_ms
             self._hang_up()
             await media.stop()
-            run.complete(self.report)
+            self.report.recording = media.recording
+            self.report.sent, self.report.received = media.sent(), media.received()
+            self.report.keys_received = media.keys
+            conversation.complete(self.report)
 
     async def reinvite(self, direction: Direction) -> str:
         """Hold (``SENDONLY``) or resume (``SENDRECV``); empty where the other side agreed, else why not."""

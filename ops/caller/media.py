@@ -6,7 +6,7 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from edge.media.dtmf import DtmfPressed
 from edge.media.frames import ReceivedFrame
@@ -15,7 +15,7 @@ from edge.media.sender import MediaSender
 from edge.net.ports import PortPair
 from edge.net.udp import Address, open_datagram
 from edge.sip.negotiation import NegotiatedMedia
-from ops.caller.recording import SAMPLE_RATE_HZ, CallRecording, SpeechDetector
+from ops.caller.recording import SAMPLE_BYTES, SAMPLE_RATE_HZ, CallRecording, SpeechDetector
 from ops.caller.report import RtpReceived, RtpSent
 from schemas.audio import Codec
 from services.audio import g711
@@ -31,6 +31,16 @@ class Span(NamedTuple):
     end: int
 
 
+class Effects(Protocol):
+    """The caller's surroundings: what is heard passes them, and what is sent comes out of them."""
+
+    def hear(self, ticks: int, pcm: bytes) -> None:
+        """A frame of the other side, placed at ``ticks``."""
+
+    def mix(self, ticks: int, pcm: bytes) -> bytes:
+        """What leaves at ``ticks`` in place of this frame (digital silence where nothing is played): as much audio."""
+
+
 class CallMedia:
     """Sends from the answer on: what is to be played, else silence. All waits are in turns of one frame."""
 
@@ -38,6 +48,7 @@ class CallMedia:
         self.recording = CallRecording()
         self.detector = SpeechDetector()
         self.keys = ""
+        self.effects: Effects | None = None
         self._pair = pair
         self._codec = Codec[agreed.codec]
         self._frame_ticks = agreed.frame_ms * self._codec.bytes_per_ms
@@ -87,6 +98,16 @@ class CallMedia:
         """Send nothing while the other side is on hold."""
         self._holding = holding
         self._receiver.hold(holding, time.monotonic())
+
+    @property
+    def started_at(self) -> float:
+        """The monotonic clock's time of tick 0."""
+        return self._started_at
+
+    @property
+    def next_ticks(self) -> int:
+        """Place of the next frame that leaves, ticks since the answer."""
+        return self._sender.media_time
 
     @property
     def ticks(self) -> int:
@@ -177,7 +198,7 @@ class CallMedia:
         if self._holding:
             self._sender.skip(1)
         else:
-            payload = self._playing.popleft() if self._playing and not self._sender.sending_digits else None
+            payload = self._next_payload(ticks)
             if payload is not None:
                 self.recording.said.put(ticks, g711.decode(payload, self._codec))
             datagram = self._sender.next_datagram(payload)
@@ -187,6 +208,16 @@ class CallMedia:
         turn, self._turn = self._turn, None
         if turn is not None and not turn.done():
             turn.set_result(None)
+
+    def _next_payload(self, ticks: int) -> bytes | None:
+        if self._sender.sending_digits:
+            return None
+        payload = self._playing.popleft() if self._playing else None
+        if self.effects is None:
+            return payload
+        silence = bytes(self._frame_ticks * SAMPLE_BYTES)
+        played = silence if payload is None else g711.decode(payload, self._codec)
+        return g711.encode(self.effects.mix(ticks, played), self._codec)
 
     def _on_datagram(self, data: bytes, source: Address) -> None:
         for event in self._receiver.receive(data, source, time.monotonic()):
@@ -200,5 +231,7 @@ class CallMedia:
                 pcm = g711.decode(event.payload, codec)
                 self.recording.heard.put(event.media_time, pcm)
                 self.detector.feed(event.media_time, pcm)
+                if self.effects is not None:
+                    self.effects.hear(event.media_time, pcm)
             case DtmfPressed():
                 self.keys += event.digit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from edge.sip.sdp import Direction
 from ops.caller.media import CallMedia, Span
@@ -27,7 +28,18 @@ _TICKS_PER_MS = SAMPLE_RATE_HZ // 1000
 _SPEAKING = ("say", "wav", "dtmf")
 
 Reinvite = Callable[[Direction], Awaitable[str]]
+"""Hold (``SENDONLY``) or resume (``SENDRECV``); empty where the other side agreed, else why not."""
 Progress = Callable[[str], None]
+
+
+class Conversation(Protocol):
+    """What one side does on one answered call."""
+
+    async def run(self, media: CallMedia, reinvite: Reinvite) -> None:
+        """Everything, from the answer on; the call is hung up where this returns. Cancelled where the call ends."""
+
+    def complete(self, report: CallReport) -> None:
+        """Put into the report what came of it. Called once after ``run``, when nothing is sent or heard any more."""
 
 
 class _Done:
@@ -43,18 +55,21 @@ class _Done:
 
 
 class ScriptRun:
-    """Runs one script once."""
+    """Runs one script once: a :class:`Conversation`."""
 
-    def __init__(self, media: CallMedia, sounds: Sounds, reinvite: Reinvite, progress: Progress) -> None:
-        self._media = media
+    _media: CallMedia
+    _reinvite: Reinvite
+
+    def __init__(self, script: CallScript, sounds: Sounds, progress: Progress) -> None:
+        self._script = script
         self._sounds = sounds
-        self._reinvite = reinvite
         self._progress = progress
         self._done: list[_Done] = []
 
-    async def run(self, script: CallScript) -> None:
+    async def run(self, media: CallMedia, reinvite: Reinvite) -> None:
         """Every step up to the end, or to ``HangUp``."""
-        for number, step in enumerate(script.steps):
+        self._media, self._reinvite = media, reinvite
+        for number, step in enumerate(self._script.steps):
             if isinstance(step, HangUp):
                 return
             self._progress(_told(step))
@@ -119,12 +134,8 @@ class ScriptRun:
     # -- what it came to -------------------------------------------------------------------------------------------
 
     def complete(self, report: CallReport) -> None:
-        """Put steps, counts, recording and the measurements on it into the report. The call is over."""
+        """Put the steps and the measurements on the recording into the report. The call is over."""
         recording = self._media.recording
-        report.recording = recording
-        report.sent = self._media.sent()
-        report.received = self._media.received()
-        report.keys_received = self._media.keys
         spoken = [done for done in self._done if done.kind in _SPEAKING]
         first_word = min((done.span.start for done in spoken if done.ok), default=None)
         report.greeting_ms = _ms(recording.heard.first_voiced(0, first_word))
