@@ -55,7 +55,7 @@ class PlayoutPaused(NamedTuple):
 
 
 class PlayoutResumed(NamedTuple):
-    """The edge goes on with an utterance that it held."""
+    """The edge goes on by itself with an utterance that it held: nobody took the pause back in time."""
 
     utterance_id: int
 
@@ -192,13 +192,14 @@ class Pause(NamedTuple):
 
 
 class Resume(NamedTuple):
-    """It was none: go on. ``why`` as in ``schemas.turn.TurnResumed``."""
+    """It was none: go on. ``why`` as in ``schemas.turn.TurnResumed``; ``held``: the edge holds it."""
 
     utterance_id: int
     turn: int
     why: str
     at_ms: int
     speech_start_ms: int
+    held: bool = True
 
 
 class Interrupt(NamedTuple):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import Enum
+from typing import Any
+
 import pytest
 
 from config.settings import TurnSection
 from services.asr.turn import values as v
+from services.asr.turn.caller import CallerTurn
+from services.asr.turn.caller_table import CALLER_TABLE, CallerState, CallerTrigger
+from services.asr.turn.floor import FLOOR_TABLE, Floor, FloorState, FloorTrigger
 from services.asr.turn.gate import Gate, VoiceBegan, VoiceEnded
-from services.asr.turn.machine import TABLE, Start, State, Trigger, TurnMachine
+from services.asr.turn.machine import Start, TurnMachine
+from services.asr.turn.presence import PRESENCE_TABLE, Presence, PresenceState, PresenceTrigger
+from services.asr.turn.table import Table
+from services.asr.turn.watch import WATCH_TABLE, Watch, WatchState, WatchTrigger
 
 pytestmark = pytest.mark.unit
 
@@ -18,7 +27,7 @@ class Script:
     """Drives a machine window by window and keeps its commands."""
 
     def __init__(self, start: Start = Start(), **settings: int) -> None:  # noqa: B008
-        self.machine = TurnMachine(TurnSection(**settings), start)  # type: ignore[arg-type]
+        self.machine = TurnMachine(TurnSection(**{"endpointing": "fixed", **settings}), start)  # type: ignore[arg-type]
         self.now_ms = 0
         self.commands: list[v.Command] = []
 
@@ -47,12 +56,23 @@ class Script:
         return ended
 
 
-def test_each_action_of_the_table_exists_and_each_state_can_be_left_and_reached() -> None:
-    for _, actions in TABLE.values():
-        assert all(hasattr(TurnMachine, f"_do_{action}") for action in actions)
-    assert {state for state, _ in TABLE} == set(State)
-    assert {following for following, _ in TABLE.values()} == set(State)
-    assert {trigger for _, trigger in TABLE} == set(Trigger)
+@pytest.mark.parametrize(
+    ("part", "table", "states", "triggers"),
+    [
+        (CallerTurn, CALLER_TABLE, CallerState, CallerTrigger),
+        (Floor, FLOOR_TABLE, FloorState, FloorTrigger),
+        (Presence, PRESENCE_TABLE, PresenceState, PresenceTrigger),
+        (Watch, WATCH_TABLE, WatchState, WatchTrigger),
+    ],
+)
+def test_each_action_of_a_table_exists_and_each_state_can_be_left_and_reached(
+    part: type, table: Table[Any, Any], states: type[Enum], triggers: type[Enum]
+) -> None:
+    for _, actions in table.values():
+        assert all(hasattr(part, f"_do_{action}") for action in actions)
+    assert {state for state, _ in table} == set(states)
+    assert {following for following, _ in table.values()} == set(states)
+    assert {trigger for _, trigger in table} == set(triggers)
 
 
 def test_one_utterance() -> None:
@@ -60,9 +80,9 @@ def test_one_utterance() -> None:
     script.hush(400)
     script.speak(600)
     script.hush(480)
-    assert script.machine.state is State.PAUSED
+    assert script.machine.caller_state is CallerState.PAUSED
     script.hush(20)
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
     script.give(v.Final(0, "hello", 0.8))
 
     assert script.commands == [
@@ -73,7 +93,7 @@ def test_one_utterance() -> None:
         v.FinishRun(0, 400, 1000),
         v.EndTurn(1, "silence", "hello", "", 0.8, 400, 1000),
     ]
-    assert (script.machine.state, script.machine.turn, script.machine.deadline_ms) == (State.IDLE, 2, None)
+    assert (script.machine.caller_state, script.machine.turn) == (CallerState.IDLE, 2)
 
 
 def test_a_voice_that_begins_as_patience_ends_is_waited_for() -> None:
@@ -81,7 +101,7 @@ def test_a_voice_that_begins_as_patience_ends_is_waited_for() -> None:
     script.speak(600)
     script.hush(440)
     script.speak(240)
-    assert script.machine.state is State.VOICED
+    assert script.machine.caller_state is CallerState.VOICED
     script.hush(520)
     script.give(v.Final(0, "one turn"))
     assert script.end().speech_end_ms == 1280
@@ -92,9 +112,9 @@ def test_a_click_as_patience_ends_only_delays_the_end() -> None:
     script.speak(600)
     script.hush(440)
     script.speak(100)
-    assert script.machine.state is State.PAUSED
+    assert script.machine.caller_state is CallerState.PAUSED
     script.hush(20)
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
 
 
 def test_all_expected_digits_shorten_patience_and_missing_ones_lengthen_it() -> None:
@@ -103,32 +123,32 @@ def test_all_expected_digits_shorten_patience_and_missing_ones_lengthen_it() -> 
     script.speak(600)
     script.give(v.Partial(0, "four two seven"))
     script.hush(2980)
-    assert script.machine.state is State.PAUSED
+    assert script.machine.caller_state is CallerState.PAUSED
     script.hush(20)
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
 
     script = Script()
     script.give(v.Expect(4))
     script.speak(600)
     script.give(v.Partial(0, "four 27 one"))
     script.hush(240)
-    assert script.machine.state is State.PAUSED
+    assert script.machine.caller_state is CallerState.PAUSED
     script.hush(20)
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
 
     script = Script()
     script.give(v.Expect(4))
     script.speak(600)
     script.give(v.Partial(0, "i do not know"))
     script.hush(500)
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
 
 
 def test_the_maximum_binds_where_it_is_the_smaller_one() -> None:
     script = Script(endpointing_min_ms=500, endpointing_max_ms=300)
     script.speak(600)
     script.hush(300)
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
 
 
 def test_keys_and_words_of_one_turn_end_it_together() -> None:
@@ -137,7 +157,7 @@ def test_keys_and_words_of_one_turn_end_it_together() -> None:
     script.give(v.Key("4", 0))
     script.speak(400)
     script.give(v.Key("2", 400))
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
     script.give(v.Final(0, "well"))
     assert script.end() == v.EndTurn(1, "dtmf", "well", "42", 1.0, 0, 400)
 
@@ -149,7 +169,7 @@ def test_a_final_waits_for_keys_that_are_pending() -> None:
     script.give(v.Key("9", 1080))
     script.hush(20)
     script.give(v.Final(0, "nine"))
-    assert script.machine.state is State.KEYING
+    assert script.machine.caller_state is CallerState.KEYING
     assert not script.said(v.EndTurn)
     script.hush(1500)
     ended = script.end()
@@ -169,7 +189,7 @@ def test_keys_that_are_complete_while_a_final_is_awaited() -> None:
     script.speak(600)
     script.hush(500)
     script.give(v.Key("5", 1100))
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
     script.give(v.Final(0, ""))
     assert script.end().digits == "5"
 
@@ -180,11 +200,11 @@ def test_speech_that_outlasts_its_keys_is_said_to_stop() -> None:
     script.give(v.Key("5", 400))
     script.give(v.Key("#", 400))
     script.give(v.Final(0, ""))
-    assert script.machine.state is State.IDLE
+    assert script.machine.caller_state is CallerState.IDLE
     script.hush(400)
     assert script.said(v.VadStopped) == [v.VadStopped(400, 2)]
     script.give(v.Key("1", 800))
-    assert script.machine.state is State.KEYING
+    assert script.machine.caller_state is CallerState.KEYING
 
 
 def test_a_final_that_nobody_awaits_is_ignored() -> None:
@@ -193,7 +213,7 @@ def test_a_final_that_nobody_awaits_is_ignored() -> None:
     script.speak(400)
     script.give(v.Final(0, "too early"))
     script.give(v.Partial(3, "stranger here"))
-    assert script.machine.state is State.VOICED
+    assert script.machine.caller_state is CallerState.VOICED
     assert not script.said(v.EndTurn)
 
 
@@ -204,9 +224,9 @@ def test_speech_during_a_slow_final_is_the_next_turn_with_all_its_changes() -> N
     script.speak(400)
     script.hush(600)
     script.speak(400)
-    assert script.machine.state is State.FINISHING
+    assert script.machine.caller_state is CallerState.FINISHING
     script.give(v.Final(0, "first"))
-    assert script.machine.state is State.VOICED
+    assert script.machine.caller_state is CallerState.VOICED
     assert script.said(v.OpenRun)[1] == v.OpenRun(1, 2, 0, 800)
     script.hush(500)
     script.give(v.Final(1, "second"))
@@ -232,7 +252,7 @@ def test_a_part_that_comes_while_the_caller_pauses() -> None:
     script.speak(20_400)
     script.hush(220)
     script.give(v.Final(0, "begin"))
-    assert script.machine.state is State.PAUSED
+    assert script.machine.caller_state is CallerState.PAUSED
 
 
 @pytest.mark.parametrize(("spoken_ms", "answered"), [(400, False), (1000, True)])
@@ -245,7 +265,7 @@ def test_speech_without_words_is_answered_where_it_is_no_noise(spoken_ms: int, a
     if answered:
         assert (script.end().why, script.end().text, script.end().confidence) == ("silence", "", 0.0)
     else:
-        assert script.machine.state is State.IDLE
+        assert script.machine.caller_state is CallerState.IDLE
 
 
 def test_who_stopped_the_agent_gets_an_answer() -> None:

@@ -1,0 +1,147 @@
+"""That no turn stays open for ever: each stage on the way to the answer has a deadline. Pure.
+
+The turn's end is awaited by the llm stage, its sentence by tts, its audio by the edge. Events of different stages may
+overtake each other, so a later one counts for those before it. While an older utterance still plays, or the call is on
+hold, the edge has no deadline.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from config.settings import TurnSection
+from services.asr.turn import values as v
+from services.asr.turn.table import Table, Tabled
+
+UTTERANCES_PER_TURN = 100
+APOLOGY_PART = 99
+"""The utterance that tts says by itself where llm gives no sign; as it is the last of its turn, what llm says late to
+that turn is stale at the edge."""
+
+
+class WatchState(Enum):
+    """Whose sign is awaited."""
+
+    CALM = "calm"
+    LLM = "llm"
+    TTS = "tts"
+    EDGE = "edge"
+
+
+class WatchTrigger(Enum):
+    """What moves it."""
+
+    TURN = "turn"
+    """The caller's turn ended."""
+    SENTENCE = "sentence"
+    SPEECH = "speech"
+    PLAYOUT = "playout"
+    NOTHING_TO_SAY = "nothing_to_say"
+    """The answer has no sentence."""
+    OVERDUE = "overdue"
+
+
+_S, _T = WatchState, WatchTrigger
+
+WATCH_TABLE: Table[WatchState, WatchTrigger] = {
+    (_S.CALM, _T.TURN): (_S.LLM, ("start",)),
+    (_S.LLM, _T.TURN): (_S.LLM, ("start",)),
+    (_S.LLM, _T.SENTENCE): (_S.TTS, ("start",)),
+    (_S.LLM, _T.SPEECH): (_S.EDGE, ("start",)),
+    (_S.LLM, _T.PLAYOUT): (_S.CALM, ("forgive",)),
+    (_S.LLM, _T.NOTHING_TO_SAY): (_S.CALM, ("forgive",)),
+    (_S.LLM, _T.OVERDUE): (_S.CALM, ("complain_of_llm",)),
+    (_S.TTS, _T.TURN): (_S.LLM, ("start",)),
+    (_S.TTS, _T.SPEECH): (_S.EDGE, ("start",)),
+    (_S.TTS, _T.PLAYOUT): (_S.CALM, ("forgive",)),
+    (_S.TTS, _T.OVERDUE): (_S.CALM, ("complain_of_tts",)),
+    (_S.EDGE, _T.TURN): (_S.LLM, ("start",)),
+    (_S.EDGE, _T.PLAYOUT): (_S.CALM, ("forgive",)),
+    (_S.EDGE, _T.OVERDUE): (_S.CALM, ("complain_of_edge",)),
+}
+"""(state, trigger) -> (next state, actions). A pair that is absent means: nothing to do."""
+
+SIGNS = {
+    v.Sentence: WatchTrigger.SENTENCE,
+    v.Speech: WatchTrigger.SPEECH,
+    v.PlayoutBegan: WatchTrigger.PLAYOUT,
+}
+
+
+class Watch(Tabled[WatchState, WatchTrigger]):
+    """Awaits the answer to one turn. ``commands`` are taken by the machine after each input."""
+
+    def __init__(self, settings: TurnSection, *, turn: int | None = None, stage: str = "llm") -> None:
+        """``turn``: one that is awaited already (0: the greeting), by the stage ``stage``."""
+        super().__init__(WATCH_TABLE, _S.CALM if turn is None else _S(stage))
+        self.commands: list[v.Command] = []
+        self._deadlines_ms = {
+            _S.LLM: settings.stuck_llm_ms,
+            _S.TTS: settings.stuck_tts_ms,
+            _S.EDGE: settings.stuck_playout_ms,
+        }
+        self._turn = turn or 0
+        self._in_a_row = 0
+        self._since_ms: int | None = None
+        self._now_ms = 0
+
+    @property
+    def waiting(self) -> bool:
+        """An answer is on its way."""
+        return self.state is not _S.CALM
+
+    @property
+    def deadline_ms(self) -> int | None:
+        """When the awaited stage is overdue."""
+        if self._since_ms is None or self.state is _S.CALM:
+            return None
+        return self._since_ms + self._deadlines_ms[self.state]
+
+    def turn_ended(self, turn: int, now_ms: int) -> None:
+        """Await the answer to this turn."""
+        self._turn, self._now_ms = turn, now_ms
+        self.pull(_T.TURN)
+
+    def sign(self, given: v.Sentence | v.Speech | v.PlayoutBegan, now_ms: int) -> None:
+        """A stage has done something for an utterance; only those of the awaited turn count."""
+        self._now_ms = now_ms
+        turn, part = divmod(given.utterance_id, UTTERANCES_PER_TURN)
+        if turn == self._turn and part != APOLOGY_PART:
+            self.pull(SIGNS[type(given)])
+
+    def answered(self, given: v.Answered, now_ms: int) -> None:
+        """The llm stage has ended an utterance; without a sentence nothing is to be heard."""
+        self._now_ms = now_ms
+        if given.utterance_id == self._turn * UTTERANCES_PER_TURN and not given.sentences:
+            self.pull(_T.NOTHING_TO_SAY)
+
+    def look(self, *, held: bool, busy: bool, now_ms: int) -> None:
+        """Look at the clock. ``held``: the call is on hold; ``busy``: the edge has an older utterance to end."""
+        self._now_ms = now_ms
+        if self._since_ms is None or held or (busy and self.state is _S.EDGE):
+            self._since_ms = now_ms
+        deadline = self.deadline_ms
+        if deadline is not None and now_ms >= deadline:
+            self.pull(_T.OVERDUE)
+
+    # Actions, named by the table.
+
+    def _do_start(self) -> None:
+        self._since_ms = self._now_ms
+
+    def _do_forgive(self) -> None:
+        self._in_a_row = 0
+
+    def _do_complain_of_llm(self) -> None:
+        self._complain("llm")
+
+    def _do_complain_of_tts(self) -> None:
+        self._complain("tts")
+
+    def _do_complain_of_edge(self) -> None:
+        self._complain("edge")
+
+    def _complain(self, stage: str) -> None:
+        self._in_a_row += 1
+        waited_ms = self._now_ms - (self._since_ms or 0)
+        self.commands.append(v.Stuck(self._turn, stage, waited_ms, self._in_a_row))
