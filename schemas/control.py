@@ -14,9 +14,10 @@ class Flush(Command, frozen=True, kw_only=True, tag="control.flush.v1"):
 
 
 class Pause(Command, frozen=True, kw_only=True, tag="control.pause.v1"):
-    """Hold an utterance: send silence, keep what is queued, remember the sample. None: whatever plays.
+    """Hold an utterance: send silence, keep what is queued, remember the sample. None: whatever plays, or is next.
 
-    ``limit_ms``: the edge goes on by itself after so long, so that a policy that died leaves no caller in silence.
+    ``limit_ms``: the edge goes on by itself after so long, so that a policy that died leaves no caller in silence; 0:
+    never. Where the utterance is held already the limit counts anew.
     """
 
     utterance_id: NonNegative | None = None

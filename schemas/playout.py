@@ -29,17 +29,19 @@ class PlayoutPaused(Event, frozen=True, kw_only=True, tag="playout.paused.v1"):
     """An utterance is held: silence leaves in its place until it is resumed or flushed.
 
     Attributes:
-        media_time_ms: end of the last agent packet that left.
+        media_time_ms: end of the last packet of it that left; the time of the command where none did.
+        number: counts the pauses of this utterance, from 0: two pauses may stand at the same sample.
         index, sent_ms: the sentence that stands still and how much of its audio has left; as in ``playout.flushed``.
         remaining_ms: audio of the utterance that is queued.
         complete: nothing more of the utterance is to come than what is queued.
         why: reason of the command, a token.
     """
 
-    identity = ("utterance_id", "media_time_ms")
+    identity = ("utterance_id", "media_time_ms", "number")
 
     utterance_id: NonNegative
     media_time_ms: NonNegative
+    number: NonNegative = 0
     index: NonNegative = 0
     sent_ms: NonNegative = 0
     remaining_ms: NonNegative = 0
@@ -48,13 +50,16 @@ class PlayoutPaused(Event, frozen=True, kw_only=True, tag="playout.paused.v1"):
 
 
 class PlayoutResumed(Event, frozen=True, kw_only=True, tag="playout.resumed.v1"):
-    """A held utterance goes on from the sample after the last one sent. ``why``: reason of the command, or ``limit``
-    where nobody took the pause back in time and the edge did."""
+    """A held utterance goes on from the sample after the last one sent: pause ``number`` of it is over.
 
-    identity = ("utterance_id", "media_time_ms")
+    ``why``: reason of the command, or ``limit`` where nobody took the pause back in time and the edge did.
+    """
+
+    identity = ("utterance_id", "media_time_ms", "number")
 
     utterance_id: NonNegative
     media_time_ms: NonNegative
+    number: NonNegative = 0
     why: str = ""
 
 
@@ -72,6 +77,8 @@ class PlayoutFlushed(Event, frozen=True, kw_only=True, tag="playout.flushed.v1")
     """The rest of an utterance was dropped and will never be heard.
 
     Attributes:
+        media_time_ms: end of the last packet of it that left, as in ``playout.paused``; the time of the command where
+            none did.
         index, sent_ms: the sentence that was cut and how much of its audio had left; ``index`` counts the sentences
             heard in full when nothing of the next one had left (``sent_ms`` 0).
         dropped_ms: audio that was queued and is gone.
