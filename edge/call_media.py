@@ -14,7 +14,6 @@ from edge.audio_messages import pack_chunk, replay_messages
 from edge.call_bus import CallBus
 from edge.media.dtmf import DtmfReleased
 from edge.media.frames import MediaEvent, ReceivedFrame, RtcpReceived
-from edge.media.ledger import Finished, Flushed, LedgerEntry, Mark, Started
 from edge.media.playout import Playout
 from edge.media.receiver import MediaReceiver
 from edge.media.recording import Chunk, ChunkBuilder
@@ -26,11 +25,11 @@ from edge.net.pacer import Pacer
 from edge.net.ports import PortPair, PortPool
 from edge.net.udp import Address, open_datagram
 from edge.outbox import Outbox
+from edge.playout_events import event_of
 from edge.sip.negotiation import NegotiatedMedia
 from schemas.audio import FRAME_HEADER, FRAME_VERSION, AudioFlag, AudioFrame, Codec, split_segment_sequence
 from schemas.call import MediaCounts
 from schemas.control import ReplayReply
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutStarted
 
 log = get_logger(__name__)
 
@@ -92,7 +91,6 @@ class CallMedia:
         self._target: Address | None = None
         self._reachable = False
         self._late_max_ms = 0.0
-        self._flush_why = ""
         self._wrong_codec = 0
         self._silent = True
 
@@ -157,9 +155,9 @@ class CallMedia:
 
     def _finish(self, reporter: RtcpReporter, now: float) -> None:
         self._deliver(self._receiver.finish(), now)
-        self._flush_why = "call_ended"
-        if self._playout.playing is not None or self._playout.queued_ms:
-            self._playout.flush(None, self._sender.media_time)
+        playout = self._playout
+        if playout.playing is not None or playout.held is not None or playout.queued_ms:
+            playout.flush(None, self._sender.media_time, "call_ended")
         self._tell_ledger()
         for way, builder in (("in", self._chunks_in), ("out", self._chunks_out)):
             chunk = builder.flush()
@@ -228,8 +226,13 @@ class CallMedia:
                 segment_end=AudioFlag.SEGMENT_END in flags,
                 end=AudioFlag.END in flags,
             )
-        if self._silent and self._playout.queued_ms >= FRAME_MS:
-            # The first packet of an answer does not wait for this call's place in the revolution (ADR 0006).
+        self._speak_soon()
+
+    def _speak_soon(self) -> None:
+        """The first packet of an answer, or after a pause, does not wait for this call's place in the revolution (ADR
+        0006). What is held leaves later, and its silence in the usual place."""
+        playout = self._playout
+        if self._silent and playout.held is None and playout.queued_ms >= FRAME_MS:
             self._silent = False
             self._pacer.hasten(self)
 
@@ -270,6 +273,7 @@ class CallMedia:
         if datagram is not None:
             self._rtp.sendto(datagram, target)
         if payload is not None:
+            self._silent = False
             chunk = self._chunks_out.add(
                 playout.counts.sent - 1, media_time, payload, self._codec_number, utterance=playout.last_utterance
             )
@@ -292,45 +296,34 @@ class CallMedia:
     def _tell_ledger(self) -> None:
         # The packets came first: a subscriber who hears "finished" has the recording of it before the call goes on.
         for entry in self._playout.take_ledger():
-            self._tell(entry)
-
-    def _tell(self, entry: LedgerEntry) -> None:
-        at_ms = entry.media_time // TICKS_PER_MS
-        utterance = entry.utterance
-        match entry:
-            case Started():
-                self._bus.say(PlayoutStarted, utterance_id=utterance, media_time_ms=at_ms)
-            case Mark():
-                self._bus.say(PlayoutMark, utterance_id=utterance, index=entry.segment, media_time_ms=at_ms)
-            case Finished():
-                self._bus.say(PlayoutFinished, utterance_id=utterance, media_time_ms=at_ms, frames=entry.frames)
-            case Flushed():
-                self._bus.say(
-                    PlayoutFlushed,
-                    utterance_id=utterance,
-                    media_time_ms=at_ms,
-                    index=entry.segment,
-                    sent_ms=entry.sent_ms,
-                    dropped_ms=entry.dropped_ms,
-                    why=self._flush_why,
-                )
+            event_type, fields = event_of(entry)
+            self._bus.say(event_type, **fields)
 
     # -- what others ask --------------------------------------------------------------------------------------------
 
     def flush(self, utterance: int | None, why: str) -> bool:
         """Drop an utterance before its next frame; False where there is nothing to drop."""
-        self._flush_why = why
-        done = self._playout.flush(utterance, self._sender.media_time)
+        return self._command(self._playout.flush(utterance, self._sender.media_time, why))
+
+    def pause(self, utterance: int | None, limit_ms: int, why: str) -> bool:
+        """Hold an utterance from its next frame on, for ``limit_ms`` at most (0: no limit); False where there is none.
+
+        Its audio and its place are kept while the caller has the call on hold, too; a limit that is over by then ends
+        the pause with the first packet after the hold.
+        """
+        if self._closed:
+            return False
+        return self._command(self._playout.pause(utterance, limit_ms, self._sender.media_time, why))
+
+    def resume(self, utterance: int | None, why: str) -> bool:
+        """Go on where ``pause`` stopped; False where that is not held."""
+        return self._command(self._playout.resume(utterance, self._sender.media_time, why))
+
+    def _command(self, done: bool) -> bool:
+        """Tell of a command before it is answered; what may leave now leaves soon."""
         self._tell_ledger()
+        self._speak_soon()
         return done
-
-    def pause(self) -> None:
-        """Stop sending the agent's speech, keep it."""
-        self._playout.pause()
-
-    def resume(self) -> None:
-        """Go on where ``pause`` stopped."""
-        self._playout.resume()
 
     def send_keys(self, digits: str) -> bool:
         """Send keys as RFC 4733 events; False where the caller's telephone takes none."""

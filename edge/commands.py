@@ -34,11 +34,9 @@ class CommandHandler:
             case Flush():
                 return self._flush(command)
             case Pause():
-                self._media.pause()
-                return DONE
+                return self._pause(command)
             case Resume():
-                self._media.resume()
-                return DONE
+                return self._resume(command)
             case SendDtmf():
                 return self._send_keys(command)
             case Hangup():
@@ -47,10 +45,19 @@ class CommandHandler:
         return _error("not_supported", f"the edge does not carry out {type(command).__name__}")
 
     def _flush(self, command: Flush) -> ControlReply:
-        why = reason_token(command.reason, "command")
-        if self._media.flush(command.utterance_id, why):
+        if self._media.flush(command.utterance_id, reason_token(command.reason, "command")):
             return DONE
         return _error("unknown_utterance", "nothing of that utterance is queued or playing")
+
+    def _pause(self, command: Pause) -> ControlReply:
+        if self._media.pause(command.utterance_id, command.limit_ms, reason_token(command.reason, "command")):
+            return DONE
+        return _error("unknown_utterance", "nothing of that utterance is queued or playing")
+
+    def _resume(self, command: Resume) -> ControlReply:
+        if self._media.resume(command.utterance_id, reason_token(command.reason, "command")):
+            return DONE
+        return _error("unknown_utterance", "that utterance is not held")
 
     def _send_keys(self, command: SendDtmf) -> ControlReply:
         if len(command.digits) > MAX_DIGITS or not _DIGITS.fullmatch(command.digits):

@@ -14,11 +14,49 @@ class Started(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """The sentence ``segment`` was sent to its last frame, whose audio ends at ``media_time`` (ticks)."""
+    """The sentence ``segment`` was sent to its last frame, whose audio ends at ``media_time`` (ticks).
+
+    ``start``: where its first sample left, ticks; ``media_time`` where no sample of it came.
+    """
 
     utterance: int
     segment: int
     media_time: int
+    start: int
+
+
+class Paused(NamedTuple):
+    """The utterance is held from the next packet on.
+
+    Attributes:
+        number: which pause of this utterance, from 0.
+        segment, sent_ms: where it stands still; as in :class:`Flushed`.
+        remaining_ms: audio of it that is queued.
+        complete: its end is known, nothing more is to come than what is queued.
+        media_time: end of the last packet of it that left, ticks; the time of the command where none did.
+        why: reason of the command.
+    """
+
+    utterance: int
+    number: int
+    segment: int
+    sent_ms: int
+    remaining_ms: int
+    complete: bool
+    media_time: int
+    why: str
+
+
+class Resumed(NamedTuple):
+    """Pause ``number`` of the utterance is over: the packet that leaves at ``media_time`` (ticks) may be its next.
+
+    ``why``: reason of the command, or ``limit`` where the pause lasted as long as it was allowed to.
+    """
+
+    utterance: int
+    number: int
+    media_time: int
+    why: str
 
 
 class Finished(NamedTuple):
@@ -36,7 +74,8 @@ class Flushed(NamedTuple):
         segment: the sentence that was cut; where none was cut in its middle, the number of sentences sent in full.
         sent_ms: audio of the cut sentence that left; 0 where none was cut in its middle.
         dropped_ms: audio that was queued and is gone.
-        media_time: when, ticks.
+        media_time: end of the last packet of it that left, ticks; the time of the command where none did.
+        why: reason of the command.
     """
 
     utterance: int
@@ -44,9 +83,10 @@ class Flushed(NamedTuple):
     sent_ms: int
     dropped_ms: int
     media_time: int
+    why: str = ""
 
 
-LedgerEntry = Started | Mark | Finished | Flushed
+LedgerEntry = Started | Mark | Paused | Resumed | Finished | Flushed
 
 
 @dataclass(slots=True)

@@ -150,4 +150,4 @@ def test_a_repeated_sentence_is_heard_once_and_whole(
     run.do(Turns(total + 1))
     assert run.sent == [(1, 0, number) for number in range(total)]
     assert run.ledger[-1] == Finished(1, total, run.ledger[-1].media_time)
-    assert [entry for entry in run.ledger if isinstance(entry, Mark)] == [Mark(1, 0, run.ledger[-1].media_time)]
+    assert [entry for entry in run.ledger if isinstance(entry, Mark)] == [Mark(1, 0, run.ledger[-1].media_time, 0)]
