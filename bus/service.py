@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from bus import client, logs, topology
+from bus import client, logs, metrics, topology
 from bus.errors import BusError, NotProvisioned
 from bus.heartbeat import Heartbeat
 from bus.interface import Connection
@@ -136,6 +136,7 @@ class _Process:
     async def _run_main(self, connection: Connection) -> int:
         context = ServiceContext(self._name, self._settings, connection, self._worker)
         await context.micro.start()
+        end_metrics = metrics.serve(self._settings.metrics)
         main = asyncio.create_task(self._until_done(context))
         stop = asyncio.create_task(self._told_to_stop.wait())
         try:
@@ -148,6 +149,7 @@ class _Process:
             stop.cancel()
             with contextlib.suppress(BusError):
                 await context.micro.stop()
+            end_metrics()
 
     async def _until_done(self, context: ServiceContext) -> int:
         """Run ``main``. It may leave with ``SystemExit``, which must not end the event loop before the drain."""

@@ -42,6 +42,19 @@ class LogSection(Section, frozen=True, kw_only=True):
     ] = "auto"
 
 
+class MetricsSection(Section, frozen=True, kw_only=True):
+    """[metrics]: figures of a process for Prometheus."""
+
+    port: Annotated[
+        Port,
+        Meta(
+            description="Port of a process's page /metrics; 0: none. `callbus up` gives it to its first process and "
+            "counts up for the others"
+        ),
+    ] = 0
+    host: Annotated[str, Meta(description="Address that the page is served on")] = "127.0.0.1"
+
+
 class StreamsSection(Section, frozen=True, kw_only=True):
     """[streams]: sizes and ages of what JetStream keeps; applied by `callbus provision`."""
 
@@ -238,6 +251,7 @@ class Settings(Section, frozen=True, kw_only=True):
 
     nats: NatsSection = NatsSection()
     log: LogSection = LogSection()
+    metrics: MetricsSection = MetricsSection()
     streams: StreamsSection = StreamsSection()
     edge: EdgeSection = EdgeSection()
     asr: AsrSection = AsrSection()

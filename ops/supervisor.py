@@ -20,7 +20,7 @@ from bus.interface import Connection, Message
 from bus.provision import apply
 from bus.server import ANY_PORT
 from config.load import load
-from config.settings import EdgeSection, Settings
+from config.settings import EdgeSection, MetricsSection, Settings
 from edge.net.udp import PortTakenError, bind_sip
 from ops.broker import FolderLock, OwnServer
 from ops.dead_calls import end_dead_calls
@@ -135,12 +135,14 @@ class Supervisor:
         self._failed = asyncio.get_running_loop().create_future()
         self._lock.take()
         try:
-            edges = edge_environments(load(self._environment).edge, self._plan.workers.get("edge", 1))
+            settings = load(self._environment)
+            edges = edge_environments(settings.edge, self._plan.workers.get("edge", 1))
             (self._plan.data / "logs").mkdir(exist_ok=True)
             await self._start_bus()
             for stage, module in MODULES.items():
                 for number in range(1, self._plan.workers.get(stage, 1) + 1):
                     own = edges[number - 1] if stage == "edge" else {}
+                    own = own | metrics_environment(settings.metrics, len(self.children))
                     await self._start_child(f"{stage}-{number}", module, own)
             await self._wait_ready()
         except BaseException:
@@ -333,6 +335,11 @@ def edge_environments(section: EdgeSection, count: int) -> list[dict[str, str]]:
             own |= {"CALLBUS_EDGE__RTP_PORT_MIN": str(first), "CALLBUS_EDGE__RTP_PORT_MAX": str(first + width - 1)}
         found.append(own)
     return found
+
+
+def metrics_environment(section: MetricsSection, place: int) -> dict[str, str]:
+    """The metrics port of the process that is started as number ``place`` (from 0); nothing where none is wanted."""
+    return {"CALLBUS_METRICS__PORT": str(section.port + place)} if section.port and place else {}
 
 
 def _check_sip_port(section: EdgeSection, port: int) -> None:

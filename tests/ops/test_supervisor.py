@@ -15,12 +15,12 @@ import pytest
 from bus.client import connect
 from bus.server import NatsServerProcess
 from config.load import ConfigError, load
-from config.settings import EdgeSection, NatsSection
+from config.settings import EdgeSection, MetricsSection, NatsSection
 from ops import broker, supervisor
 from ops.broker import FolderLock, port_of
 from ops.process import StartError, State
 from ops.session import events_of
-from ops.supervisor import Supervisor, SystemPlan, edge_environments
+from ops.supervisor import Supervisor, SystemPlan, edge_environments, metrics_environment
 from schemas.call import CallEnded
 from tests.ops.recorded import CALL_ID, call_events, record_call
 
@@ -219,6 +219,13 @@ async def test_several_edges_share_no_port() -> None:
         free = EdgeSection(host="127.0.0.1", sip_port=other.port - 1 if other.port > 1024 else 0, rtp_port_min=0)
         with pytest.raises(StartError, match=f"port {other.port}"):
             edge_environments(free, 2)
+
+
+def test_each_process_has_a_metrics_port_of_its_own() -> None:
+    assert metrics_environment(MetricsSection(), 3) == {}
+    section = MetricsSection(port=9464)
+    found = [metrics_environment(section, place) for place in range(3)]
+    assert found == [{}, {"CALLBUS_METRICS__PORT": "9465"}, {"CALLBUS_METRICS__PORT": "9466"}]
 
 
 def test_the_port_that_was_wanted_or_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

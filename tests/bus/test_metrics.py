@@ -1,0 +1,130 @@
+"""The figures of a process as Prometheus reads them."""
+
+from __future__ import annotations
+
+import re
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bus import metrics
+from config.settings import MetricsSection
+from schemas.turn import TurnMeasured
+
+pytestmark = pytest.mark.unit
+
+MEASURED = TurnMeasured(
+    call_id="01a1f8bd25a07df39d872e4c6f6cda91",
+    tenant="acme",
+    at_us=1,
+    turn=7,
+    end_of_turn_delay_ms=320.0,
+    e2e_latency_ms=560.0,
+    filler_latency_ms=1700.0,
+    barge_in_ms=240.0,
+    bus_hop_ms={"call.*.*.turn.ended": 1.5, "call.acme.01a1.turn.ended": 1.0},
+    queue_wait_ms={"llm": 0.5, "acme": 1.0},
+    preemptive="hit",
+)
+
+
+def value(name: str, **labels: str) -> float:
+    return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def page(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def test_a_measured_turn_is_in_the_histograms_in_seconds() -> None:
+    before = {name: value(f"callbus_turn_{name}_seconds_sum") for name in metrics.TURN_FIELDS}
+    hits = value("callbus_preemptive_total", result="hit")
+    metrics.observe_measured(MEASURED)
+    grown = {name: value(f"callbus_turn_{name}_seconds_sum") - before[name] for name in metrics.TURN_FIELDS}
+    assert {name: round(each, 6) for name, each in grown.items() if each} == {
+        "end_of_turn_delay": 0.32, "e2e_latency": 0.56, "filler_latency": 1.7, "barge_in": 0.24,
+    }  # fmt: skip
+    assert value("callbus_preemptive_total", result="hit") - hits == 1
+    assert value("callbus_bus_hop_seconds_count", subject="call.*.*.turn.ended") >= 1
+    assert value("callbus_queue_wait_seconds_count", stage="llm") >= 1
+
+
+def test_every_latency_of_the_event_has_its_histogram() -> None:
+    fields = {name.removesuffix("_ms") for name in TurnMeasured.__struct_fields__ if name.endswith("_ms")}
+    assert set(metrics.TURN_FIELDS) == fields - {"bus_hop", "queue_wait"}
+
+
+def test_what_is_counted() -> None:
+    names = {
+        "callbus_interruptions_total": {"why": "speech"},
+        "callbus_false_interruptions_total": {"why": "backchannel"},
+        "callbus_backchannels_total": {},
+        "callbus_turns_stuck_total": {"stage": "tts"},
+        "callbus_away_total": {},
+    }
+    before = {name: value(name, **labels) for name, labels in names.items()}
+    metrics.count_interruption("speech")
+    metrics.count_false_interruption("backchannel")
+    metrics.count_false_interruption("noise")
+    metrics.count_backchannel()
+    metrics.count_stuck("tts")
+    metrics.count_away()
+    grown = {name: value(name, **labels) - before[name] for name, labels in names.items()}
+    assert list(grown.values()) == [1, 1, 2, 1, 1]
+
+
+def test_a_reason_of_a_newer_release_makes_no_series_of_its_own() -> None:
+    before = value("callbus_interruptions_total", why="other")
+    metrics.count_interruption("01a1f8bd25a07df39d872e4c6f6cda91")
+    assert value("callbus_interruptions_total", why="other") - before == 1
+
+
+def test_the_page_holds_no_identifier() -> None:
+    metrics.observe_measured(MEASURED)
+    port = free_port()
+    close = metrics.serve(MetricsSection(port=port))
+    try:
+        text = page(port)
+    finally:
+        close()
+    assert "callbus_turn_e2e_latency_seconds_bucket" in text
+    assert "process_resident_memory_bytes" in text
+    assert not re.search(r"01a1|acme", text)
+    labels = {
+        (sample.name, key)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        for key in sample.labels
+    }
+    assert {key for _, key in labels} <= {"le", "subject", "stage", "why", "result"}
+
+
+def test_nothing_is_bound_where_no_port_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "start_http_server", None)
+    metrics.serve(MetricsSection())()
+
+
+def test_a_port_that_is_taken_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        metrics.serve(MetricsSection(port=taken.getsockname()[1]))()
+    assert "CALLBUS_METRICS__PORT" in capsys.readouterr().out
+
+
+def test_every_metric_stands_on_the_page_of_the_documents() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    for family in metrics.REGISTRY.collect():
+        if family.name.startswith("callbus"):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            assert f"`{name}`" in page, name
