@@ -45,8 +45,8 @@ class Playout:
         self._fillers: dict[int, bool] = {}
         self._started: Moment | None = None
         self._marks: dict[int, PlayoutMark] = {}
-        self._paused: set[int] = set()
-        self._resumed: set[int] = set()
+        self._paused: dict[int, int] = {}
+        self._resumed: dict[int, int] = {}
         self._flushed: PlayoutFlushed | None = None
         self._finished = False
 
@@ -70,9 +70,9 @@ class Playout:
             case PlayoutMark():
                 self._marks.setdefault(event.index, event)
             case PlayoutPaused():
-                self._paused.add(event.media_time_ms)
+                self._paused[event.number] = event.media_time_ms
             case PlayoutResumed():
-                self._resumed.add(event.media_time_ms)
+                self._resumed[event.number] = event.media_time_ms
             case PlayoutFinished():
                 self._finished = True
             case PlayoutFlushed():
@@ -83,16 +83,7 @@ class Playout:
     @property
     def pauses(self) -> list[tuple[int, int | None]]:
         """Stretches in which it was held, in order: end of the last packet, and where it went on (None: it did not)."""
-        resumed = sorted(self._resumed)
-        paused = sorted(self._paused)
-        found: list[tuple[int, int | None]] = []
-        for number, start in enumerate(paused):
-            limit = paused[number + 1] if number + 1 < len(paused) else None
-            end = next((each for each in resumed if each >= start and (limit is None or each <= limit)), None)
-            if end is not None:
-                resumed.remove(end)
-            found.append((start, end))
-        return found
+        return [(start, self._resumed.get(number)) for number, start in sorted(self._paused.items())]
 
     @property
     def stopped_ms(self) -> int | None:
@@ -121,18 +112,22 @@ class Playout:
         sentence before may have ended long before (a filler, and the answer took longer still). One that was cut has
         it from the length that was sent.
         """
-        if index == 0:
-            return self._started
+        started = self._started
+        if index == 0 or started is None:
+            return started
+        begin_ms = self._begin_ms(index)
+        return None if begin_ms is None else Moment(begin_ms, started.at_us + (begin_ms - started.media_ms) * 1000)
+
+    def _begin_ms(self, index: int) -> int | None:
         mark = self._marks.get(index)
         if mark is not None and mark.start_ms:
-            return Moment(mark.start_ms, mark.at_us - (mark.media_time_ms - mark.start_ms) * 1000)
+            return mark.start_ms
         if mark is not None and (before := self._marks.get(index - 1)) is not None:
-            return Moment(before.media_time_ms, before.at_us)
+            return before.media_time_ms
         flushed = self._flushed
         if flushed is None or flushed.index != index or not flushed.sent_ms:
             return None
-        begin_ms = self._before(self.stopped_ms or flushed.media_time_ms, flushed.sent_ms)
-        return Moment(begin_ms, flushed.at_us - (flushed.media_time_ms - begin_ms) * 1000)
+        return self._before(flushed.media_time_ms, flushed.sent_ms)
 
     def audible(self, index: int) -> Audible | None:
         """The first audible sample of a sentence; None where it is not known (yet), or never left."""

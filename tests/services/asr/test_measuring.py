@@ -75,12 +75,12 @@ def mark(start_ms: int, end_ms: int, index: int = 0, utterance_id: int = 100) ->
     )  # fmt: skip
 
 
-def paused(ms: int, utterance_id: int = 100) -> PlayoutPaused:
-    return PlayoutPaused(**at(ms), utterance_id=utterance_id, media_time_ms=ms)
+def paused(ms: int, number: int = 0) -> PlayoutPaused:
+    return PlayoutPaused(**at(ms), utterance_id=100, media_time_ms=ms, number=number)
 
 
-def resumed(ms: int, utterance_id: int = 100) -> PlayoutResumed:
-    return PlayoutResumed(**at(ms), utterance_id=utterance_id, media_time_ms=ms)
+def resumed(ms: int, number: int = 0) -> PlayoutResumed:
+    return PlayoutResumed(**at(ms), utterance_id=100, media_time_ms=ms, number=number)
 
 
 def finished(ms: int, utterance_id: int = 100) -> PlayoutFinished:
@@ -294,11 +294,13 @@ SECOND = [*ended(2, 9000), sentence(200, ms=9510), done(200, 9520), audio(200, m
 @pytest.mark.parametrize(
     ("stop", "expected"),
     [
-        pytest.param([paused(7260), flushed(7520)], 260.0, id="held, then flushed"),
+        pytest.param([paused(7260), flushed(7260)], 260.0, id="held, then flushed"),
         pytest.param([flushed(7520)], 520.0, id="flushed at once"),
-        pytest.param([paused(6000), resumed(6500), paused(7260), flushed(7520)], 260.0, id="a pause before counts not"),
+        pytest.param(
+            [paused(6000), resumed(6500), paused(7260, 1), flushed(7260)], 260.0, id="a pause before counts not"
+        ),
         pytest.param([paused(7260), resumed(7400), flushed(7520)], 520.0, id="taken back, then flushed"),
-        pytest.param([paused(6800), flushed(7520)], 0.0, id="held before the caller spoke"),
+        pytest.param([paused(6800), flushed(6800)], 0.0, id="held before the caller spoke"),
         pytest.param([], None, id="it has come to its end by itself"),
     ],
 )
