@@ -8,27 +8,20 @@ from __future__ import annotations
 
 import array
 import math
-import os
 import random
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ops.caller.recording import SAMPLE_BYTES, SAMPLE_RATE_HZ
-from ops.caller.script import Say
+from ops.caller.script import Say, ScriptError
 from ops.caller.speech import CALLER_VOICE, file_pcm, prepare
+from ops.scenario.document import DEFAULT_LEVELS_DBFS
+from ops.scenario.grammar import Phrase, parse_say
 from services.audio import level
 from services.audio.g711 import audioop
 
-SPEECH_FOLDER = "CALLBUS_TEST_SPEECH"
-"""Environment variable: the folder of recordings that ``speech:`` stands for."""
-OFFICE = "speech:noise/office_ambience_8k.wav"
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
-COUGH_DBFS = -18.0
-MUMBLE_DBFS = -24.0
-HUM_DBFS = -24.0
-NOISE_DBFS = -30.0
 SPEECH_DBFS = -20.0
 """What a level is measured against where nobody has spoken yet."""
 BURST_MS = 320
@@ -45,36 +38,9 @@ FADE_MS = 15
 MUMBLE_TEXT = "Mm lamoo nam oolo wamee noorla mow ama."
 MUMBLE_CUTOFF_HZ = 500.0
 
-_PAUSE = re.compile(r"\[pause (\d+)\]")
-
 
 class SoundError(ValueError):
     """A sound can't be had; the text says which and why."""
-
-
-class MissingRecordingError(SoundError):
-    """A recording of the test speech is not on this machine."""
-
-
-def find_recording(name: str, folder: Path) -> Path:
-    """The file that ``name`` stands for: below the test speech (``speech:clips_8k/yes.wav``), or beside the scenario.
-
-    Raises:
-        MissingRecordingError: the variable CALLBUS_TEST_SPEECH is not set, or there is no such file below it.
-        SoundError: no such file beside the scenario.
-    """
-    if name.startswith("speech:"):
-        root = os.environ.get(SPEECH_FOLDER, "")
-        if not root:
-            raise MissingRecordingError(f"{name} lies in the folder that {SPEECH_FOLDER} names, which is not set")
-        path = Path(root, name.removeprefix("speech:"))
-        if not path.is_file():
-            raise MissingRecordingError(f"{name}: there is no file {path}; {SPEECH_FOLDER} names the folder")
-        return path
-    path = folder / name
-    if not path.is_file():
-        raise SoundError(f"there is no sound file {path}")
-    return path
 
 
 def silence(duration_ms: int) -> bytes:
@@ -82,24 +48,20 @@ def silence(duration_ms: int) -> bytes:
     return bytes(duration_ms * SAMPLES_PER_MS * SAMPLE_BYTES)
 
 
-async def speech(texts: Sequence[str], voice: str = CALLER_VOICE, speed: float = 1.0) -> list[bytes]:
-    """What eSpeak NG makes of each text, without silence around it. ``[pause 700]`` is 700 ms of silence.
+async def speech(says: Sequence[Sequence[Phrase]], voice: str = CALLER_VOICE, speed: float = 1.0) -> list[bytes]:
+    """What eSpeak NG makes of the phrases of each ``say`` and the pauses between them, without silence around.
 
-    What stands before a pause, and a text that ends with ``...``, is spoken as by somebody who goes on.
+    A phrase that others follow, and one that is unfinished, is spoken as by somebody who goes on.
 
     Raises:
         ConfigError: eSpeak NG is missing, or has no such voice.
     """
-    # Every second piece is the length of a pause.
-    cut = [_PAUSE.split(text) for text in texts]
-    words = [_spoken(pieces[at], last=at == len(pieces) - 1) for pieces in cut for at in range(0, len(pieces), 2)]
-    steps = [Say(text) for text in words if text]
+    texts = [_spoken(phrase, last=phrase is phrases[-1]) for phrases in says for phrase in phrases]
+    steps = [Say(text) for text in texts if text]
     made = await prepare(steps, voice, speed)
     sounds = (made[place] for place in range(len(steps)))
-    spoken = iter([trim(next(sounds)) if text else b"" for text in words])
-    return [
-        b"".join(silence(int(piece)) if at % 2 else next(spoken) for at, piece in enumerate(pieces)) for pieces in cut
-    ]
+    spoken = iter([trim(next(sounds)) if text else b"" for text in texts])
+    return [b"".join(next(spoken) + silence(phrase.pause_ms) for phrase in phrases) for phrases in says]
 
 
 def recording(path: Path) -> bytes:
@@ -108,10 +70,7 @@ def recording(path: Path) -> bytes:
     Raises:
         SoundError: it can't be read.
     """
-    try:
-        return trim(file_pcm(path))
-    except ValueError as error:
-        raise SoundError(str(error)) from error
+    return trim(_read(path))
 
 
 def trim(pcm: bytes) -> bytes:
@@ -122,7 +81,7 @@ def trim(pcm: bytes) -> bytes:
     return pcm[first * SAMPLE_BYTES : (last + 1) * SAMPLE_BYTES]
 
 
-def cough(duration_ms: int, level_dbfs: float = COUGH_DBFS, seed: int = 1) -> bytes:
+def cough(duration_ms: int, level_dbfs: float = DEFAULT_LEVELS_DBFS["cough_ms"], seed: int = 1) -> bytes:
     """One cough, or several: a burst of air, a hiss that dies down, and a short voiced end."""
     count = max(1, round((duration_ms + BURST_GAP_MS) / (BURST_MS + BURST_GAP_MS)))
     each_ms = (duration_ms - (count - 1) * BURST_GAP_MS) // count
@@ -135,7 +94,9 @@ def cough(duration_ms: int, level_dbfs: float = COUGH_DBFS, seed: int = 1) -> by
     return _fitted(samples, duration_ms, level_dbfs)
 
 
-def noise(duration_ms: int, level_dbfs: float = NOISE_DBFS, seed: int = 2, colour: str = "white") -> bytes:
+def noise(
+    duration_ms: int, level_dbfs: float = DEFAULT_LEVELS_DBFS["noise_ms"], seed: int = 2, colour: str = "white"
+) -> bytes:
     """A stretch of ``white`` or ``pink`` noise."""
     chance = random.Random(seed)
     count = duration_ms * SAMPLES_PER_MS
@@ -143,7 +104,7 @@ def noise(duration_ms: int, level_dbfs: float = NOISE_DBFS, seed: int = 2, colou
     return _fitted(samples, duration_ms, level_dbfs)
 
 
-def hum(duration_ms: int, level_dbfs: float = HUM_DBFS) -> bytes:
+def hum(duration_ms: int, level_dbfs: float = DEFAULT_LEVELS_DBFS["hum_ms"]) -> bytes:
     """A tune without words: a voice of 180 Hz with its overtones, the pitch swaying five times a second."""
     samples, phase = [], 0.0
     for number in range(duration_ms * SAMPLES_PER_MS):
@@ -153,13 +114,15 @@ def hum(duration_ms: int, level_dbfs: float = HUM_DBFS) -> bytes:
     return _fitted(_faded(samples), duration_ms, level_dbfs)
 
 
-async def mumble(duration_ms: int, level_dbfs: float = MUMBLE_DBFS, voice: str = CALLER_VOICE) -> bytes:
+async def mumble(
+    duration_ms: int, level_dbfs: float = DEFAULT_LEVELS_DBFS["mumble_ms"], voice: str = CALLER_VOICE
+) -> bytes:
     """A voice in which no word can be made out: speech of soft sounds, and only what is below 500 Hz of it.
 
     Raises:
         ConfigError: eSpeak NG is missing, or has no such voice.
     """
-    (spoken,) = await speech([MUMBLE_TEXT], voice)
+    (spoken,) = await speech([parse_say(MUMBLE_TEXT)], voice)
     wanted = duration_ms * SAMPLES_PER_MS
     samples = [float(value) for value in _values(spoken)]
     samples = (samples * (wanted // max(1, len(samples)) + 1))[:wanted]
@@ -173,16 +136,17 @@ def active_rms(sounds: Iterable[bytes]) -> float:
     values = [
         level.rms(pcm[start : start + ACTIVE_WINDOW_BYTES])
         for pcm in sounds
-        for start in range(0, len(pcm) - ACTIVE_WINDOW_BYTES + 1, ACTIVE_WINDOW_BYTES)
+        for start in range(0, len(pcm), ACTIVE_WINDOW_BYTES)
     ]
-    active = [value for value in values if value and value >= ACTIVE_SHARE * max(values)]
+    least = ACTIVE_SHARE * max(values, default=0)
+    active = [value for value in values if value and value >= least]
     return math.sqrt(sum(value * value for value in active) / len(active)) if active else 0.0
 
 
-def at_rms(pcm: bytes, wanted: float) -> bytes:
-    """The sound at another loudness; what would be over full scale is clipped. Silence stays silence."""
-    now = level.rms(pcm)
-    return audioop.mul(pcm, SAMPLE_BYTES, wanted / now) if now else pcm
+def at_level(pcm: bytes, level_dbfs: float) -> bytes:
+    """The sound with its active part at this level; what would be over full scale is clipped. Silence stays silence."""
+    now = active_rms([pcm])
+    return audioop.mul(pcm, SAMPLE_BYTES, rms_of(level_dbfs) / now) if now else pcm
 
 
 def rms_of(level_dbfs: float) -> float:
@@ -196,7 +160,7 @@ class Background:
     def __init__(self, pcm: bytes, speech_rms: float, snr_db: float) -> None:
         """``speech_rms``: of the caller's active speech; 0: nobody speaks, and -20 dBFS is taken instead."""
         wanted = (speech_rms or rms_of(SPEECH_DBFS)) / 10 ** (snr_db / 20)
-        self._pcm = at_rms(pcm, wanted)
+        self._pcm = audioop.mul(pcm, SAMPLE_BYTES, wanted / level.rms(pcm))
         self._at = 0
 
     @property
@@ -214,22 +178,17 @@ class Background:
         return taken
 
 
-def background_noise(kind: str, folder: Path) -> bytes:
-    """Noise for :class:`Background`: ``white``, ``pink``, ``office``, or a file as in :func:`find_recording`.
+def background_noise(noise_or_file: str | Path) -> bytes:
+    """Noise for :class:`Background`: ``white``, ``pink``, or a WAV file.
 
     Raises:
-        MissingRecordingError: a recording of the test speech is not there.
         SoundError: a file that can't be read, or holds nothing.
     """
-    if kind in ("white", "pink"):
-        return noise(BACKGROUND_MS, colour=kind)
-    path = find_recording(OFFICE if kind == "office" else kind, folder)
-    try:
-        pcm = file_pcm(path)
-    except ValueError as error:
-        raise SoundError(str(error)) from error
+    if isinstance(noise_or_file, str):
+        return noise(BACKGROUND_MS, colour=noise_or_file)
+    pcm = _read(noise_or_file)
     if not level.rms(pcm):
-        raise SoundError(f"{path} is silent: it can't be a background")
+        raise SoundError(f"{noise_or_file} is silent: it can't be a background")
     return pcm
 
 
@@ -272,12 +231,16 @@ class Echo:
 # -- shapes ------------------------------------------------------------------------------------------------------------
 
 
-def _spoken(part: str, *, last: bool) -> str:
-    text = part.strip()
-    if not last or text.endswith("..."):
-        # A comma is spoken with the pitch of somebody who goes on, a full stop with that of one who is done.
-        text = text.rstrip(".,!?…") + "," if text.strip(".,!?…") else ""
-    return text
+def _read(path: Path) -> bytes:
+    try:
+        return file_pcm(path)
+    except ScriptError as error:
+        raise SoundError(str(error)) from error
+
+
+def _spoken(phrase: Phrase, *, last: bool) -> str:
+    # A comma is spoken with the pitch of somebody who goes on, a full stop with that of one who is done.
+    return f"{phrase.text.rstrip('.,!?')}," if phrase.text and (phrase.unfinished or not last) else phrase.text
 
 
 def _cough_burst(duration_ms: int, chance: random.Random) -> list[float]:

@@ -8,6 +8,7 @@ import pytest
 
 from ops.caller.recording import SAMPLE_BYTES
 from ops.scenario import sound
+from ops.scenario.grammar import parse_say
 from services.audio import level
 from services.audio.wav import write_wav
 
@@ -61,13 +62,18 @@ class TestLevels:
         tone = sound.hum(400, -20.0)
         assert sound.active_rms([tone + sound.silence(2000)]) == pytest.approx(sound.rms_of(-20.0), rel=0.1)
 
+    def test_a_level_is_that_of_the_speech_without_its_pauses(self) -> None:
+        pcm = sound.at_level(sound.hum(400, -30.0) + sound.silence(800), -20.0)
+        assert sound.active_rms([pcm]) == pytest.approx(sound.rms_of(-20.0), rel=0.02)
+        assert sound.at_level(sound.silence(100), -20.0) == sound.silence(100)
+
     def test_nobody_speaks(self) -> None:
         assert sound.active_rms([sound.silence(200), b""]) == 0.0
 
     @pytest.mark.parametrize("snr_db", [20, 10, 5])
-    def test_background_lies_as_far_under_the_speech_as_asked(self, snr_db: int, tmp_path: Path) -> None:
+    def test_background_lies_as_far_under_the_speech_as_asked(self, snr_db: int) -> None:
         speech_rms = sound.active_rms([sound.hum(400, -20.0)])
-        background = sound.Background(sound.background_noise("white", tmp_path), speech_rms, snr_db)
+        background = sound.Background(sound.background_noise("white"), speech_rms, snr_db)
         assert speech_rms / background.rms == pytest.approx(10 ** (snr_db / 20), rel=0.02)
 
     def test_background_repeats_without_a_hole(self) -> None:
@@ -81,37 +87,22 @@ class TestLevels:
 
 
 class TestFiles:
-    def test_a_file_beside_the_scenario(self, tmp_path: Path) -> None:
-        tone = sound.hum(200)
-        write_wav(tmp_path / "hum.wav", sound.silence(300) + tone + sound.silence(100), 8000)
-        read = sound.recording(sound.find_recording("hum.wav", tmp_path))
-        assert 150 < duration_ms(read) <= 200
+    def test_silence_around_a_recording_is_left_out(self, tmp_path: Path) -> None:
+        write_wav(tmp_path / "hum.wav", sound.silence(300) + sound.hum(200) + sound.silence(100), 8000)
+        assert 150 < duration_ms(sound.recording(tmp_path / "hum.wav")) <= 200
 
-    def test_a_file_that_is_not_there_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(sound.SoundError, match=r"absent\.wav"):
-            sound.find_recording("absent.wav", tmp_path)
-
-    def test_a_recording_of_the_test_speech(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv(sound.SPEECH_FOLDER, raising=False)
-        with pytest.raises(sound.MissingRecordingError, match="CALLBUS_TEST_SPEECH"):
-            sound.find_recording("speech:yes.wav", tmp_path)
-        monkeypatch.setenv(sound.SPEECH_FOLDER, str(tmp_path))
-        with pytest.raises(sound.MissingRecordingError, match="no file"):
-            sound.find_recording("speech:yes.wav", tmp_path)
-        (tmp_path / "yes.wav").write_bytes(b"RIFF")
-        assert sound.find_recording("speech:yes.wav", tmp_path / "elsewhere") == tmp_path / "yes.wav"
-
-    def test_a_file_that_is_no_sound(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("read", [sound.recording, sound.background_noise])
+    def test_a_file_that_is_no_sound_is_named(self, tmp_path: Path, read) -> None:
         (tmp_path / "text.wav").write_text("no sound")
         with pytest.raises(sound.SoundError, match=r"text\.wav"):
-            sound.recording(tmp_path / "text.wav")
-        with pytest.raises(sound.SoundError, match=r"text\.wav"):
-            sound.background_noise("text.wav", tmp_path)
+            read(tmp_path / "text.wav")
+        with pytest.raises(sound.SoundError, match=r"absent\.wav"):
+            read(tmp_path / "absent.wav")
 
     def test_a_silent_background_is_refused(self, tmp_path: Path) -> None:
         write_wav(tmp_path / "silent.wav", sound.silence(100), 8000)
         with pytest.raises(sound.SoundError, match="silent"):
-            sound.background_noise("silent.wav", tmp_path)
+            sound.background_noise(tmp_path / "silent.wav")
 
 
 class TestEcho:
@@ -151,6 +142,9 @@ class TestEcho:
 
 
 class TestSpeech:
+    async def say(self, *texts: str) -> list[bytes]:
+        return await sound.speech([parse_say(text) for text in texts])
+
     @pytest.fixture
     def texts(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """What eSpeak NG is asked for; each text becomes 200 ms of sound in silence."""
@@ -165,21 +159,21 @@ class TestSpeech:
         return asked
 
     async def test_a_pause_is_silence_of_its_length(self, texts: list[str]) -> None:
-        (pcm,) = await sound.speech(["My number is [pause 700] four two."])
-        assert texts == ["My number is,", "four two."]
+        (pcm,) = await self.say("My number is [pause 700] four two.")
+        assert texts == ["My number is,", "four two"]
         assert duration_ms(pcm) == pytest.approx(1100, abs=10)
         assert longest_silence_ms(pcm) == pytest.approx(700, abs=20)
 
     async def test_who_goes_on_is_spoken_so(self, texts: list[str]) -> None:
-        await sound.speech(["I would like to...", "Where is my card?"])
+        await self.say("I would like to...", "Where is my card?")
         assert texts == ["I would like to,", "Where is my card?"]
 
     async def test_a_text_of_digits_is_spoken(self, texts: list[str]) -> None:
-        await sound.speech(["4271", "4 2 [pause 300] 7 1"])
+        await self.say("4271", "4 2 [pause 300] 7 1")
         assert texts == ["4271", "4 2,", "7 1"]
 
     async def test_each_text_gets_its_own_sound(self, texts: list[str]) -> None:
-        first, second = await sound.speech(["[pause 400]", "hello"])
+        first, second = await self.say("[pause 400]", "hello")
         assert first == sound.silence(400)
         assert duration_ms(second) == pytest.approx(200, abs=5)
 
