@@ -23,11 +23,11 @@ from config.load import ConfigError, load
 from ops.caller.call import CallOptions, place_conversation
 from ops.caller.report import CallReport, Outcome
 from ops.scenario import sound
-from ops.scenario.caller import ScenarioCaller
 from ops.scenario.document import Scenario, Step
 from ops.scenario.expectations import SeenEvent, StepTimes, check, seen
 from ops.scenario.mistakes import settings_environment
 from ops.scenario.report import Result
+from ops.scenario.sipcaller import SipCaller
 from ops.session import offered_calls
 from ops.supervisor import StartError, Supervisor, SystemPlan
 from schemas.base import Event
@@ -125,7 +125,7 @@ async def run_scenario(
             return await run_scenario(scenario, system=own, progress=progress, record=record)
     begun = time.monotonic()
     sounds = await sounds_of(scenario)
-    conversation = ScenarioCaller(scenario, sounds, _background(scenario, sounds), progress)
+    conversation = SipCaller(scenario, sounds, _background(scenario, sounds), progress)
     name = f"scenario-{secrets.token_hex(6)}"
     options = CallOptions(call_limit_s=CALL_LIMIT_S, from_uri=f"sip:{name}@{HOST}")
     target = f"sip:agent@{HOST}:{system.sip_port}"
@@ -252,7 +252,7 @@ def tolerant(scenario: Scenario, tolerance_ms: int = TOLERANCE_MS) -> Scenario:
     return msgspec.structs.replace(scenario, expect=widened)
 
 
-def timed(events: Sequence[Event], conversation: ScenarioCaller) -> tuple[list[SeenEvent], dict[str, StepTimes]]:
+def timed(events: Sequence[Event], conversation: SipCaller) -> tuple[list[SeenEvent], dict[str, StepTimes]]:
     """What happened and what the caller did, both on the edge's media time: milliseconds since its answer.
 
     Caller and edge share a machine, so that the wall clock brings their times together, to a frame.
@@ -288,7 +288,7 @@ async def _events_of(connection: Connection, caller: str) -> list[Event]:
     return events
 
 
-def _problems(report: CallReport, events: Sequence[Event], conversation: ScenarioCaller) -> list[str]:
+def _problems(report: CallReport, events: Sequence[Event], conversation: SipCaller) -> list[str]:
     """Why what was measured is not what the scenario means."""
     found = list(conversation.problems)
     if report.outcome is not Outcome.COMPLETED:
