@@ -27,7 +27,7 @@ from ops.scenario.document import Scenario, Step
 from ops.scenario.expectations import SeenEvent, StepTimes, check, seen
 from ops.scenario.mistakes import settings_environment
 from ops.scenario.report import Result
-from ops.scenario.sipcaller import SipCaller
+from ops.scenario.sip_caller import SipCaller
 from ops.session import offered_calls
 from ops.supervisor import StartError, Supervisor, SystemPlan
 from schemas.base import Event
