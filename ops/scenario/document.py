@@ -24,10 +24,10 @@ SUFFIX = ".toml"
 DEFAULT_LEVELS_DBFS = {
     "say": -20.0,
     "wav": -20.0,
-    "cough_ms": -15.0,
-    "noise_ms": -35.0,
-    "mumble_ms": -25.0,
-    "hum_ms": -25.0,
+    "cough_ms": -18.0,
+    "noise_ms": -30.0,
+    "mumble_ms": -24.0,
+    "hum_ms": -24.0,
     "echo_ms": -50.0,
 }
 
