@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("ops.commands.doctor:doctor", "Say what this machine lacks, and the command that mends it."),
     "config": ("ops.commands.config:config", "Show the settings and where each value came from."),
     "schema": ("ops.commands.schema:schema", "Print JSON Schema or AsyncAPI of every message."),
+    "scenario": (
+        "ops.commands.scenario:scenario",
+        "Run conversations from files: does the turn taking do what they say?",
+    ),
     "bench": ("ops.commands.bench:bench", "Measure: bus hop, turn overhead, capacity, memory, start."),
 }
 
