@@ -20,6 +20,7 @@ BENCHES = {
     "hop": "bus hop of live frames with recording on",
     "turn": "turn overhead with engines that answer at once, beside an in-process pipeline",
     "capacity": "concurrent two-way calls of one edge on one core, beside aiortp's echo",
+    "vad": "voice activity detection of one call, beside pipecat's analyzer",
     "processes": "memory of each process, idle and per call; time from start to ready",
 }
 

@@ -18,6 +18,8 @@ SAMPLE_RATE_HZ = 8000
 WINDOW_SAMPLES = 256
 CONTEXT_SAMPLES = 32
 STATE_SHAPE = (2, 1, 128)
+FULL_SCALE = 32768
+OUTPUTS = ["output", "stateN"]
 EXTRA = "silero"
 MODEL_IN_PIPECAT = Path("audio", "vad", "data", "silero_vad.onnx")
 
@@ -35,7 +37,7 @@ class SileroDetector:
     def __init__(self, numpy: Any, session: Any) -> None:
         self._numpy = numpy
         self._session = session
-        self._state: Any = None
+        self._scale = numpy.float32(1 / FULL_SCALE)
         self._rate = numpy.array(SAMPLE_RATE_HZ, dtype="int64")
         self.reset()
 
@@ -44,18 +46,20 @@ class SileroDetector:
         return WINDOW_SAMPLES
 
     def probability(self, pcm: bytes) -> float:
-        samples = self._input
-        samples[0, :CONTEXT_SAMPLES] = samples[0, -CONTEXT_SAMPLES:]
-        samples[0, CONTEXT_SAMPLES:] = self._numpy.frombuffer(pcm, dtype="<i2")
-        samples[0, CONTEXT_SAMPLES:] *= 1 / 32768
-        output, self._state = self._session.run(None, {"input": samples, "state": self._state, "sr": self._rate})
-        probability = float(output[0][0])
+        self._context[:] = self._end
+        self._numpy.multiply(self._numpy.frombuffer(pcm, dtype="<i2"), self._scale, out=self._window)
+        output, self._feed["state"] = self._session.run(OUTPUTS, self._feed)
+        probability = float(output[0, 0])
         self._maybe_clear(probability)
         return probability
 
     def reset(self) -> None:
-        self._input = self._numpy.zeros((1, CONTEXT_SAMPLES + WINDOW_SAMPLES), dtype="float32")
-        self._state = self._numpy.zeros(STATE_SHAPE, dtype="float32")
+        samples = self._numpy.zeros((1, CONTEXT_SAMPLES + WINDOW_SAMPLES), dtype="float32")
+        # Views of the one buffer, made once.
+        self._context, self._window = samples[0, :CONTEXT_SAMPLES], samples[0, CONTEXT_SAMPLES:]
+        self._end = samples[0, -CONTEXT_SAMPLES:]
+        state = self._numpy.zeros(STATE_SHAPE, dtype="float32")
+        self._feed = {"input": samples, "state": state, "sr": self._rate}
         self._windows = 0
         self._low = 0
 
