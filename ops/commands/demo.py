@@ -24,9 +24,9 @@ from ops.caller.call import CallOptions, place_call
 from ops.caller.report import CallReport
 from ops.caller.script import CallScript, Say, Step, WaitForSilence
 from ops.callview import CallView, view_of
-from ops.commands.show import latency_lines
 from ops.demonstration import LiveTranscript, caller_side, stored_lines, verdict_lines
 from ops.hearing import Demonstration, Judge, Verdict, load_demonstration
+from ops.page import latency_lines
 from ops.rendering import render_call
 from ops.session import as_json_text, fail, given_nats_url, json_option, log_to_stderr, program_name
 from ops.supervisor import StartError, Supervisor, SystemPlan

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import click
 
 from bus.consume import read_call
-from ops.callview import LATENCY_NAMES, CallView, TurnView, describe_failure, view_of
+from ops.callview import CallView, describe_failure, view_of
 from ops.content import without_content, words_of
+from ops.page import latency_lines, transcript_lines, turn_lines
 from ops.rendering import holes, read_chunks
-from ops.session import as_json_text, bus, find_call, json_option, nats_option, percentile, run
-
-BAR_WIDTH = 60
+from ops.session import as_json_text, bus, find_call, json_option, nats_option, run
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,9 @@ class Shown:
 def show(call: str, no_content: bool, nats_url: str, as_json: bool) -> None:
     """Show CALL (an id, the beginning or end of one, or 'last'): who said what, how fast, what failed.
 
-    Latencies begin at the caller's last voiced sample and end at the first audible sample of the answer. --no-content
-    hides what was said, pressed and dialled; intents and names of tools stay.
+    Latencies begin at the caller's last voiced sample and end at the first audible sample of the answer; a filler is no
+    answer. Barge-in is from the caller's first voiced sample to the end of the last agent packet. --no-content hides
+    what was said, pressed and dialled; intents and names of tools stay.
     """
     shown = run(_show(call, nats_url))
     if no_content:
@@ -76,7 +76,7 @@ def text_lines(shown: Shown) -> list[str]:
         *transcript_lines(view),
         "",
         *latency_lines(view),
-        *_turn_lines(view),
+        *turn_lines(view),
         *_failure_lines(shown),
         *_end_lines(view),
     ]
@@ -86,56 +86,6 @@ def _head(view: CallView) -> list[str]:
     lines = [f"call {view.call_id}  tenant {view.tenant}  {view.state}  {view.events} events"]
     if view.answered is not None:
         lines.append(f"edge {view.answered.edge}, {view.answered.codec}, {view.answered.frame_ms} ms frames")
-    return lines
-
-
-def transcript_lines(view: CallView) -> list[str]:
-    """Both sides, with the media time at which each began."""
-    return [
-        f"{line.at_ms / 1000:7.2f} s  {line.speaker:6}  {line.text}{' [interrupted]' if line.cut else ''}"
-        for line in view.lines
-    ]
-
-
-def latency_lines(view: CallView) -> list[str]:
-    """Every latency name with p50, p95, p99 and n."""
-    lines = [f"{'latency (ms)':22} {'p50':>8} {'p95':>8} {'p99':>8} {'n':>4}"]
-    for name in LATENCY_NAMES:
-        values = view.latencies(name)
-        if values:
-            figures = " ".join(f"{percentile(values, share):8.1f}" for share in (0.5, 0.95, 0.99))
-            lines.append(f"{name:22} {figures} {len(values):4}")
-    return lines if len(lines) > 1 else []
-
-
-def _turn_lines(view: CallView) -> list[str]:
-    lines: list[str] = []
-    for turn in view.turns.values():
-        if turn.turn and turn.answer_started_ms is not None:
-            lines += ["", *waterfall(turn)]
-    return lines
-
-
-def waterfall(turn: TurnView) -> list[str]:
-    """One turn from the caller's last voiced sample to the first audible sample of the answer, as bars."""
-    found = turn.latencies_ms
-    total = found.get("e2e_latency", 0.0)
-    tools = f", tools: {', '.join(turn.tools)}" if turn.tools else ""
-    lines = [f"turn {turn.turn}: {turn.why}, intent {turn.intent or '-'}{tools}, answered after {total:.0f} ms"]
-    start = 0.0
-    end_of_turn = found.get("end_of_turn_delay", 0.0)
-    steps = [
-        ("transcription_delay", 0.0, found.get("transcription_delay", 0.0)),
-        ("end_of_turn_delay", 0.0, end_of_turn),
-    ]
-    start = end_of_turn
-    for name in ("llm_node_ttfs", "tts_node_ttfb", "playback_latency"):
-        steps.append((name, start, found.get(name, 0.0)))
-        start += found.get(name, 0.0)
-    scale = BAR_WIDTH / max(total, start, 1.0)
-    for name, begin, length in steps:
-        bar = " " * int(begin * scale) + "█" * max(1, round(length * scale))
-        lines.append(f"  {name:20} {bar:{BAR_WIDTH + 1}} {length:7.1f} ms")
     return lines
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from collections.abc import Sequence
+
 import pytest
 
-from ops.callview import describe_failure, view_of
+from ops.callview import LATENCY_NAMES, describe_failure, view_of
 from ops.commands.show import Shown, hide_content, text_lines
+from ops.page import latency_lines, transcript_lines, waterfall
+from ops.session import as_json_text
 from schemas.asr import AsrFinal
-from schemas.base import Event
+from schemas.base import Event, type_name
 from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, DtmfIn, EndedBy
 from schemas.failure import Failure
 from schemas.llm import LlmDone, LlmSentence, ToolReturned
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutStarted
+from schemas.playout import (
+    PlayoutFinished,
+    PlayoutFlushed,
+    PlayoutMark,
+    PlayoutPaused,
+    PlayoutResumed,
+    PlayoutStarted,
+)
 from schemas.tts import SpokenWord, TtsDone, TtsStarted
-from schemas.turn import TurnEnded, TurnInterrupted
+from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnResumed
+from tests.ops.talk import at, caller, long_call, measured_by, plays, say
 
 pytestmark = pytest.mark.unit
 
@@ -56,14 +70,16 @@ def finished_turn() -> list[Event]:
 
 
 def test_transcript_in_the_order_of_hearing() -> None:
-    view = view_of([*greeting(), PlayoutFinished(**CALL, utterance_id=0, media_time_ms=2000), *finished_turn()])
+    heard = PlayoutMark(**CALL, utterance_id=0, index=1, media_time_ms=2000)
+    finished = PlayoutFinished(**CALL, utterance_id=0, media_time_ms=2000)
+    view = view_of([*greeting(), heard, finished, *finished_turn()])
     assert [(line.at_ms, line.speaker, line.text) for line in view.lines] == [
         (40, "agent", "Welcome to the bank. How can I help you?"),
         (3000, "caller", "where is my card"),
         (4750, "agent", "It was sent on Monday."),
     ]
     assert view.state == "active"
-    assert view.events == 18
+    assert view.events == 19
 
 
 def test_latencies_start_at_the_last_voiced_sample_and_end_at_the_first_audible_one() -> None:
@@ -86,7 +102,10 @@ def test_only_sentences_that_were_played_are_heard() -> None:
 
 
 def test_an_interrupted_sentence_is_cut_at_the_word_that_left() -> None:
-    words = (SpokenWord(text="It", start_ms=0, end_ms=100), SpokenWord(text="was", start_ms=100, end_ms=300))
+    words = tuple(
+        SpokenWord(text=word, start_ms=place * 200, end_ms=place * 200 + 200)
+        for place, word in enumerate(["It", "was", "sent", "on", "Monday."])
+    )
     spoken = TtsDone(
         **CALL, turn=1, utterance_id=100, index=0, frames=60, duration_ms=1200, words=words, proportional=False
     )
@@ -139,6 +158,121 @@ def test_content_can_be_hidden() -> None:
     text = "\n".join(text_lines(shown))
     assert "card" not in text.replace("intent card", "").replace("card_status", "")
     assert "[4 words]" in text
+
+
+# -- a long conversation -----------------------------------------------------------------------------------------------
+
+
+def lines(events: Sequence[Event]) -> list[str]:
+    return transcript_lines(view_of(events))
+
+
+def test_what_happened_to_the_floor_stands_between_the_words() -> None:
+    assert [line.split("s  ", 1)[1].strip() for line in lines(long_call())] == [
+        "agent   Welcome to Example Bank. How can I help you?",
+        "[paused 0.6 s: noise]",
+        "caller  where is my credit card",
+        "agent   Your card was sent out on Monday, [interrupted]",
+        "[interruption (words): the agent is silent after 260 ms]",
+        "caller  no I mean the other card",
+        "agent   [filler] Let me look that up.",
+        "agent   It is on its way.",
+        "[nobody has spoken for 15.0 s: the agent asks]",
+        "agent   Are you still there?",
+        "caller  yes",
+        "[no answer: llm gave no sign for 12000 ms]",
+        "agent   I am sorry, something went wrong.",
+    ]
+
+
+def test_words_of_a_sentence_that_only_the_tts_stage_knows() -> None:
+    assert not [event for event in long_call() if isinstance(event, LlmSentence) and event.utterance_id == 399]
+    assert view_of(long_call()).lines[-1].text == "I am sorry, something went wrong."
+
+
+def test_a_pause_that_the_edge_took_back_by_itself() -> None:
+    events = [
+        *say(0, 0, 5, "Welcome to Example Bank."),
+        plays(0, 40),
+        PlayoutPaused(**at(500), utterance_id=0, media_time_ms=500),
+        TurnResumed(**at(2600), turn=1, utterance_id=0, media_time_ms=2500, why="silence"),
+        PlayoutResumed(**at(2500), utterance_id=0, media_time_ms=2500, why="limit"),
+        PlayoutPaused(**at(2700), utterance_id=0, media_time_ms=2700, number=1),
+    ]
+    found = [(pause.duration_ms, pause.why) for pause in view_of(events).pauses]
+    assert found == [(2000, "limit"), (None, "")]
+    assert [line[12:].strip() for line in lines(events)[-2:]] == ["[paused 2.0 s: limit]", "[paused]"]
+
+
+def test_an_answer_stopped_before_it_was_heard() -> None:
+    interrupted = TurnInterrupted(**at(5000), turn=2, utterance_id=100, why="speech", speech_start_ms=4900)
+    assert (
+        "[interruption (speech): the agent had not begun]" in lines([*caller(1, 3200, 4600, "hello"), interrupted])[-1]
+    )
+    turn = view_of([*caller(1, 3200, 4600, "hello"), interrupted]).turns[1]
+    assert waterfall(turn)[0] == "turn 1: semantic, intent -, interrupted before an answer was heard"
+
+
+def test_the_last_question_of_the_agent_is_a_goodbye() -> None:
+    away = TurnAway(**at(30_000), turn=1, number=3, last=True, media_time_ms=30_000, silent_ms=15_000)
+    assert "[nobody has spoken for 15.0 s: the agent says goodbye]" in lines([away])[0]
+
+
+def test_the_answer_counts_and_the_filler_apart() -> None:
+    view = view_of(long_call())
+    assert view.latencies("e2e_latency") == [4950 + 40 - 4600, 10_960 + 40 - 7000]
+    assert view.latencies("filler_latency") == [9100 + 40 - 7000]
+    assert view.latencies("barge_in") == [260.0]
+    assert [turn.preemptive for turn in view.turns.values()] == ["", "hit", "miss", ""]
+
+
+def test_every_name_has_its_row() -> None:
+    rows = latency_lines(view_of(long_call()))
+    names = {line[:24].strip() for line in rows[1:]}
+    assert names == {
+        *LATENCY_NAMES, "bus_hop turn.ended", "bus_hop llm.sentence", "queue_wait llm", "queue_wait tts",
+    }  # fmt: skip
+    assert rows[0].split() == ["latency", "(ms)", "p50", "p95", "p99", "n"]
+
+
+def test_the_waterfall_of_a_turn() -> None:
+    text = "\n".join(waterfall(view_of(long_call()).turns[2]))
+    for words in (
+        "turn 2: semantic, intent card_delivery, tools: card_status, answered after 4000 ms",
+        "prepared ahead in vain; interrupted the agent, which was silent after 260 ms; filler after 2140 ms",
+        "filler_latency", "bus_hop llm.sentence", "  queue_wait tts", "leading silence, rest",
+    ):  # fmt: skip
+        assert words in text, words
+    stuck = waterfall(view_of(long_call()).turns[3])
+    assert stuck[0] == "turn 3: semantic, intent -, no answer: llm gave no sign for 12000 ms"
+
+
+@pytest.mark.parametrize("order", ["as said", "edge late", "llm late"])
+def test_figures_are_those_that_the_call_says_of_itself(order: str) -> None:
+    late = {"as said": (), "edge late": ("playout.",), "llm late": ("llm.", "tts.")}[order]
+
+    def arrived(event: Event) -> float:
+        # Events of one stage come in order; those of another may come tens of milliseconds after them.
+        return event.at_us + 30_000 * type_name(type(event)).startswith(late or ("none",))
+
+    said = {event.turn: event for event in measured_by(sorted(long_call(), key=arrived))}
+    view = view_of([*long_call(), *said.values()])
+    assert set(said) == {1, 2, 3}
+    for number, event in said.items():
+        turn = view.turns[number]
+        for name in LATENCY_NAMES:
+            measured = getattr(event, f"{name}_ms")
+            assert turn.latencies_ms.get(name) == (None if measured is None else pytest.approx(measured, abs=1.0)), name
+        assert (turn.preemptive, turn.queue_wait_ms) == (event.preemptive, event.queue_wait_ms)
+        assert turn.bus_hop_ms == event.bus_hop_ms
+
+
+def test_json_holds_all_of_it() -> None:
+    view = view_of([*long_call(), *measured_by(long_call())])
+    found = json.loads(as_json_text({"state": view.state, **dataclasses.asdict(Shown(view, (), ()))}))["view"]
+    assert [len(found[key]) for key in ("pauses", "interruptions", "away", "measured")] == [2, 1, 1, 3]
+    assert found["turns"]["2"]["latencies_ms"]["barge_in"] == 260.0
+    assert found["lines"][4]["filler"]
 
 
 def test_a_failure_of_a_newer_release_is_still_shown() -> None:
