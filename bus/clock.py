@@ -41,6 +41,9 @@ class Clock(Protocol):
     def now_us(self) -> int:
         """Microseconds since 1970."""
 
+    def elapsed_us(self) -> int:
+        """Microseconds since some moment: durations, which nobody who sets the wall clock can change."""
+
     def call_later(self, delay_ms: float, callback: Callable[[], None]) -> Timer:
         """Call ``callback`` once on the event loop after ``delay_ms``."""
 
@@ -50,6 +53,9 @@ class SystemClock:
 
     def now_us(self) -> int:
         return wall_us()
+
+    def elapsed_us(self) -> int:
+        return time.monotonic_ns() // 1000
 
     def call_later(self, delay_ms: float, callback: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(delay_ms / 1000, callback)
@@ -72,6 +78,9 @@ class ManualClock:
         self._numbers = itertools.count()
 
     def now_us(self) -> int:
+        return self._now_us
+
+    def elapsed_us(self) -> int:
         return self._now_us
 
     def call_later(self, delay_ms: float, callback: Callable[[], None]) -> Timer:

@@ -1,8 +1,9 @@
 """One call of the asr stage: frames in, transcripts and turns out.
 
 The caller's frames come in order from ``feed.py``; ``hearing.py`` makes windows of them, the turn machine decides, runs
-of the engine recognise, ``events.py`` says it on the bus. A successor folds the call's events (``fold.py``), asks the
-edge for the frames after the last final, and hears them faster than real time, on media time.
+of the engine (``runs.py``) recognise, ``judge.py`` asks the turn model, ``events.py`` says it on the bus, and
+``commands.py`` tells the edge what the agent's speech has to do. A successor folds the call's events (``fold.py``),
+asks the edge for the frames after the last final, and hears them faster than real time, on media time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from bus.clock import Clock, Timer
 from bus.consume import CallFeed, follow_call
-from bus.control import send_control, serve_control
+from bus.control import serve_control
 from bus.interface import Connection, Subscription
 from bus.logs import get_logger
 from bus.ownership import Claim
@@ -23,51 +24,48 @@ from config.settings import Settings
 from schemas.audio import AudioFrame
 from schemas.base import Event
 from schemas.call import CallEnded, DtmfIn
-from schemas.control import ControlMessage, ControlReply, Flush
-from schemas.llm import LlmDone
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
+from schemas.control import ControlMessage, ControlReply
+from services.asr.commands import CallCommands
 from services.asr.detector import VoiceModel
 from services.asr.engine import Engine
-from services.asr.events import CallEvents, OpenedRun
+from services.asr.events import CallEvents
 from services.asr.feed import AudioFeed
 from services.asr.fold import NAMES, OWN, CallFold
+from services.asr.following import inputs_of
 from services.asr.hearing import FILL_LIMIT_MS, TICKS_PER_MS, Hearing
+from services.asr.judge import TurnDesk, TurnJudge
+from services.asr.measuring import Measured, TurnMeasures
 from services.asr.pool import EnginePool
-from services.asr.recognition import Outcome, Recognition
+from services.asr.runs import CallRuns
 from services.asr.turn import values as v
 from services.asr.turn.machine import TurnMachine
 
 log = get_logger(__name__)
 
-PARTIAL_INTERVAL_US = 100_000
-"""No more than ten partials a second go out."""
 STALE_MS = 1000
 """Audio older than this does not stop the agent: what it was an answer to is over."""
 SILENT_LINE_MS = 100
 """No frame for so long: the line is silent (a sender without voice sends nothing), and the wall clock moves time."""
-FLUSH_ATTEMPTS = 3
-FLUSH_TIMEOUT_MS = 300
+STUCK_LIMIT = 2
+"""So many turns in a row without an answer end the call."""
 FRAME_MS = 20
 CLOSE_MS = 2000
 
 
 class Tools(NamedTuple):
-    """What all calls of a worker share. ``on_over``: called with the id of a call that ended."""
+    """What all calls of a worker share. ``on_over``: called with the id of a call that ended. ``desk``: where the
+    turn model is asked; None where silence alone says when a caller is done."""
 
     connection: Connection
     settings: Settings
     worker: str
     engine: Engine
     detectors: VoiceModel
+    desk: TurnDesk | None
     pool: EnginePool
     clock: Clock
     figures: dict[str, float]
     on_over: Callable[[str], Awaitable[None]]
-
-
-class _Active(NamedTuple):
-    opened: OpenedRun
-    recognition: Recognition
 
 
 class AsrCall:
@@ -77,7 +75,7 @@ class AsrCall:
         self._tools = tools
         self._claim = claim
         self._fold = CallFold()
-        self._machine = TurnMachine(tools.settings.turn)
+        self._machine = TurnMachine(tools.settings.turn, language=tools.settings.asr.language)
         self._hearing = Hearing(tools.detectors.open())
         self._recorder = Recorder(tools.connection, service="asr")
         self._recorder.on_fenced = lambda _: self._let_go("superseded")
@@ -99,21 +97,32 @@ class AsrCall:
             handle=self._hear,
             ready=self._may_catch_up,
             lost=self._lose,
-            caught_up=self._release_keys,
+            caught_up=self._caught_up,
         )
+        self._runs = CallRuns(
+            tools.engine,
+            tools.pool,
+            tools.clock,
+            deadline_ms=tools.settings.asr.deadline_ms,
+            events=self._events,
+            give=lambda given: self._input(given, self._now_ms()),
+            on_idle=self._audio.resume,
+            count=self._count,
+        )
+        self._judge: TurnJudge | None = None
+        if tools.desk is not None:
+            self._judge = TurnJudge(tools.desk, on_verdict=self._on_verdict, on_failure=self._on_no_verdict)
+        self._commands = CallCommands(tools.connection, claim.call_id, claim.tenant)
+        self._measures = TurnMeasures()
         self._feed: CallFeed | None = None
         self._control: Subscription | None = None
         self._live = self._closed = self._working = False
         self._turn_open_at_start = False
         self._inputs: deque[tuple[v.Input, int]] = deque()
         self._keys: list[DtmfIn] = []
-        self._run: int | None = None
-        self._runs: dict[int, _Active] = {}
-        self._finishing: dict[int, v.FinishRun] = {}
-        self._partial_us = 0
-        self._partial_waiting: tuple[OpenedRun, str] | None = None
         self._timer: Timer | None = None
-        self._heard_us = tools.clock.now_us()
+        self._timer_ms = 0
+        self._heard_us = tools.clock.elapsed_us()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -148,7 +157,10 @@ class AsrCall:
         start = self._fold.start
         self._turn_open_at_start = self._fold.turn_open
         self._keys = list(self._fold.keys)
-        self._machine = TurnMachine(self._tools.settings.turn, start)
+        self._machine = TurnMachine(self._tools.settings.turn, start, self._tools.settings.asr.language)
+        if self._fold.held:
+            self._input(v.Held(True), self._now_ms())
+        self._tell_measured(self._measures.due())
         replay = self._claim.takeover and self._fold.answered is not None
         self._audio.begin(self._fold.through_sequence + 1, replay=replay)
         leftover = self._machine.deadline_ms
@@ -162,26 +174,25 @@ class AsrCall:
 
     def _on_event(self, event: Event) -> None:
         self._fold.apply(event)
-        if self._closed or not self._live:
-            if isinstance(event, CallEnded):
-                self._over()
-            return
-        match event:
-            case CallEnded():
-                self._over()
-            case DtmfIn():
-                self._keys.append(event)
-                self._release_keys()
-            case LlmDone():
-                self._input(v.Expect(event.listen_for.digits), self._now_ms())
-            case PlayoutStarted():
-                self._input(v.PlayoutBegan(event.utterance_id), self._now_ms())
-            case PlayoutFinished() | PlayoutFlushed():
-                self._input(v.PlayoutEnded(event.utterance_id), self._now_ms())
-            case _ if isinstance(event, OWN) and event.epoch > self._claim.epoch:
+        if not self._closed and self._live:
+            self._tell_measured(self._measures.apply(event, self._tools.clock.now_us()))
+        else:
+            self._measures.fold(event)
+        if isinstance(event, CallEnded):
+            self._over()
+        elif self._live and not self._closed:
+            self._follow(event)
+
+    def _follow(self, event: Event) -> None:
+        if isinstance(event, OWN):
+            if event.epoch > self._claim.epoch:
                 self._let_go("superseded")
-            case _:
-                pass
+            return
+        if isinstance(event, DtmfIn):
+            self._keys.append(event)
+            self._release_keys()
+        for given in inputs_of(event):
+            self._input(given, self._now_ms())
 
     def _hear(self, frame: AudioFrame) -> None:
         hearing = self._hearing
@@ -189,12 +200,13 @@ class AsrCall:
         if hearing.sequence >= 0 and start_ms - hearing.end_ms > FILL_LIMIT_MS:
             self._input(v.Tick(), start_ms)
         pieces, windows = hearing.push(frame, muted=self._fold.held)
-        self._heard_us = self._tools.clock.now_us()
-        if self._run is not None:
-            recognition = self._runs[self._run].recognition
-            hearing.forget_history()
+        self._heard_us = self._tools.clock.elapsed_us()
+        if self._judge is not None:
             for piece in pieces:
-                recognition.feed(piece)
+                self._judge.feed(piece)
+        if self._runs.listening:
+            hearing.forget_history()
+            self._runs.feed(pieces)
         # Only what is caught up on can be stale: clocks of two machines differ, and one may be set in mid-call.
         stale = self._audio.behind and self._live_ms() - hearing.end_ms > STALE_MS
         for window in windows:
@@ -202,7 +214,11 @@ class AsrCall:
             self._input(v.Heard(probability, start, end, stale, level_dbfs), end)
         if self._keys:
             self._release_keys()
-        self._say_partial()
+        self._runs.say_partial()
+
+    def _caught_up(self) -> None:
+        self._release_keys()
+        self._arm()
 
     def _release_keys(self) -> None:
         """Keys count when the audio has come to their time; at once where it is live."""
@@ -231,80 +247,76 @@ class AsrCall:
                     self._execute(command)
         finally:
             self._working = False
-        if self._timer is None:
-            self._arm()
+        self._arm()
 
     def _execute(self, command: v.Command) -> None:
+        events = self._events
         match command:
             case v.VadStarted():
-                self._events.vad_started(command)
+                events.vad_started(command)
             case v.VadStopped():
-                self._events.vad_stopped(command)
+                events.vad_stopped(command)
             case v.TurnStarted():
-                self._events.turn_started(command)
+                events.turn_started(command)
             case v.OpenRun():
-                self._open_run(command)
+                self._runs.open(command, self._fold.listen_for, self._hearing.take_history(command.since_ms))
             case v.FinishRun():
-                self._finish_run(command)
+                self._runs.finish(command)
+            case v.Ask() if self._judge is not None:
+                self._judge.ask(command)
+            case v.Preflight():
+                events.preflight(command)
             case v.EndTurn():
                 self._count("turns")
-                self._events.turn_ended(command)
+                events.turn_ended(command)
+            case v.Away():
+                self._count("away")
+                events.turn_away(command)
+            case _:
+                self._rule_floor(command)
+
+    def _rule_floor(self, command: v.Command) -> None:
+        """What concerns the agent's speech."""
+        match command:
+            case v.Pause():
+                self._commands.pause(command)
+            case v.Resume():
+                self._count("false_interruptions")
+                self._events.turn_resumed(command)
+                if command.held:
+                    self._commands.resume(command)
             case v.Interrupt():
                 self._count("interruptions")
                 self._events.turn_interrupted(command)
-                self._spawn(self._flush(command.utterance_id))
+                self._commands.flush(command)
+            case v.Stuck():
+                self._count("stuck_turns")
+                self._events.turn_stuck(command)
+                self._help_out(command)
 
-    def _open_run(self, command: v.OpenRun) -> None:
-        tools, run = self._tools, command.run
-        opened = OpenedRun(command.turn, command.part)
-        recognition = Recognition(
-            tools.engine,
-            self._fold.listen_for,
-            pool=tools.pool,
-            clock=tools.clock,
-            deadline_ms=tools.settings.asr.deadline_ms,
-            on_partial=lambda text: self._on_partial(run, text),
-            on_outcome=lambda outcome: self._on_outcome(run, outcome),
-            on_idle=self._audio.resume,
-        )
-        self._runs[run] = _Active(opened, recognition)
-        self._run = run
-        for piece in self._hearing.take_history(command.since_ms):
-            recognition.feed(piece)
+    def _help_out(self, stuck: v.Stuck) -> None:
+        """A caller waits for nothing: apologise where a voice is left to do so; end what keeps going wrong."""
+        if stuck.in_a_row >= STUCK_LIMIT:
+            self._commands.hang_up()
+        elif stuck.stage == "llm":
+            self._commands.apologise(stuck.turn, self._tools.settings.tts.apology)
 
-    def _finish_run(self, command: v.FinishRun) -> None:
-        self._run = None
-        self._finishing[command.run] = command
-        self._runs[command.run].recognition.finish()
+    def _tell_measured(self, found: list[Measured]) -> None:
+        for measured in found:
+            self._events.turn_measured(measured)
 
-    def _on_partial(self, run: int, text: str) -> None:
-        self._partial_waiting = (self._runs[run].opened, text)
-        self._say_partial()
-        self._input(v.Partial(run, text), self._now_ms())
+    def _on_verdict(self, verdict: v.Verdict) -> None:
+        self._input(verdict, self._now_ms())
+        self._audio.resume()
 
-    def _say_partial(self) -> None:
-        if self._partial_waiting is None:
-            return
-        now_us = self._tools.clock.now_us()
-        if now_us - self._partial_us >= PARTIAL_INTERVAL_US:
-            self._events.partial(*self._partial_waiting)
-            self._partial_waiting = None
-            self._partial_us = now_us
-
-    def _on_outcome(self, run: int, outcome: Outcome) -> None:
-        active, speech = self._runs.pop(run), self._finishing.pop(run)
-        self._partial_waiting = None
-        if outcome.error:
-            self._count("engine_failures")
-            self._events.failure(outcome.error, outcome.detail, turn=active.opened.turn)
-        # Also where nothing was understood: a final is the checkpoint of a successor.
-        self._events.final(active.opened, outcome, speech, max(0, active.recognition.through_sequence))
-        self._input(v.Final(run, outcome.text, outcome.confidence, bool(outcome.error)), self._now_ms())
+    def _on_no_verdict(self, code: str) -> None:
+        self._count(code)
         self._audio.resume()
 
     def _may_catch_up(self) -> bool:
-        """Old frames wait for the engine, so that the machine sees each partial where it saw it the first time."""
-        return not any(active.recognition.busy for active in self._runs.values())
+        """Old frames wait for the engine and the turn model, so that the machine sees what they say where it saw it the
+        first time."""
+        return not self._runs.busy and not (self._judge is not None and self._judge.busy)
 
     # Time.
 
@@ -321,13 +333,18 @@ class AsrCall:
             return max(0, int(self._live_ms()))
         if self._audio.behind:
             return self._hearing.end_ms
-        return self._hearing.end_ms + (self._tools.clock.now_us() - self._heard_us) // 1000
+        return self._hearing.end_ms + (self._tools.clock.elapsed_us() - self._heard_us) // 1000
 
     def _arm(self) -> None:
         """Have time move while no frames come."""
         deadline = self._machine.deadline_ms
-        if deadline is None or self._closed:
+        if deadline is None or self._closed or self._audio.behind:
             return
+        if self._timer is not None:
+            if self._timer_ms <= deadline:
+                return
+            self._timer.cancel()
+        self._timer_ms = deadline
         wait_ms = max(0, deadline - self._now_ms()) + SILENT_LINE_MS
         self._timer = self._tools.clock.call_later(wait_ms, self._on_timer)
 
@@ -335,23 +352,12 @@ class AsrCall:
         self._timer = None
         if self._closed:
             return
-        silent_us = self._tools.clock.now_us() - self._heard_us
+        silent_us = self._tools.clock.elapsed_us() - self._heard_us
         if not self._audio.behind and silent_us >= SILENT_LINE_MS * 1000:
             self._input(v.Tick(), self._now_ms())
-        if self._timer is None:
-            self._arm()
+        self._arm()
 
     # The end, and what else goes out.
-
-    async def _flush(self, utterance_id: int) -> None:
-        command = Flush(
-            call_id=self._claim.call_id, tenant=self._claim.tenant, utterance_id=utterance_id, reason="interruption"
-        )
-        for _ in range(FLUSH_ATTEMPTS):
-            reply = await send_control(self._tools.connection, "edge", command, timeout_ms=FLUSH_TIMEOUT_MS)
-            if reply.ok or reply.error == "unknown_utterance":
-                return
-        log.warning("flush_failed", message=f"the edge did not flush: {reply.error}", call_id=self._claim.call_id)
 
     def _refuse(self, command: ControlMessage) -> ControlReply:
         return ControlReply(ok=False, error="not_supported", message="the asr stage takes no commands")
@@ -377,8 +383,10 @@ class AsrCall:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for active in self._runs.values():
-            active.recognition.cancel()
+        self._runs.cancel()
+        if self._judge is not None:
+            self._judge.close()
+        await self._commands.close()
         await self._audio.close()
         for open_thing in (self._feed, self._control):
             if open_thing is not None:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from bus.publish import Recorder
-from schemas.asr import AsrFinal, AsrPartial
+from schemas.asr import AsrFinal, AsrPartial, AsrPreflight
 from schemas.failure import FAILURES, Failure
 from schemas.subjects import event_subject
-from schemas.turn import TurnEnded, TurnInterrupted, TurnStarted
+from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnMeasured, TurnResumed, TurnStarted
 from schemas.vad import VadStarted, VadStopped
+from services.asr.measuring import Measured
 from services.asr.recognition import Outcome
 from services.asr.turn import values as v
 
@@ -93,6 +94,38 @@ class CallEvents:
         )
         self._recorder.record(event)
 
+    def turn_resumed(self, command: v.Resume) -> None:
+        event = TurnResumed(
+            turn=command.turn,
+            utterance_id=command.utterance_id,
+            why=command.why,
+            media_time_ms=command.at_ms,
+            speech_start_ms=command.speech_start_ms,
+            **self._base(),
+        )
+        self._recorder.record(event)
+
+    def turn_away(self, command: v.Away) -> None:
+        event = TurnAway(
+            turn=command.turn,
+            number=command.number,
+            last=command.last,
+            media_time_ms=command.at_ms,
+            silent_ms=command.silent_ms,
+            **self._base(),
+        )
+        self._recorder.record(event)
+
+    def turn_stuck(self, command: v.Stuck) -> None:
+        """No stage can say it itself: it is the one that gives no sign."""
+        detail = f"stage {command.stage} gave no sign for {command.waited_ms} ms"
+        self.failure("turn_stuck", detail, turn=command.turn, gap_ms=command.waited_ms)
+
+    def turn_measured(self, measured: Measured) -> TurnMeasured:
+        event = TurnMeasured(**measured._asdict(), **self._base())
+        self._recorder.record(event)
+        return event
+
     async def prepare(self) -> None:
         """At a takeover: learn what the predecessor wrote last, so that the first final goes straight to the record."""
         base = self._base()
@@ -103,6 +136,10 @@ class CallEvents:
     def partial(self, run: OpenedRun, text: str) -> None:
         self._recorder.record(AsrPartial(turn=run.turn, revision=self._partials, text=text, **self._base()))
         self._partials += 1
+
+    def preflight(self, command: v.Preflight) -> None:
+        event = AsrPreflight(turn=command.turn, number=command.number, text=command.text, **self._base())
+        self._recorder.record(event)
 
     def final(self, run: OpenedRun, outcome: Outcome, speech: v.FinishRun, through_sequence: int) -> None:
         self._transcription_delay_ms = self._delay_since(speech.speech_end_ms)

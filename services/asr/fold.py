@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from schemas.asr import AsrFinal
+import msgspec
+
+from schemas.asr import AsrFinal, AsrPreflight
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallHeld, DtmfIn
-from schemas.llm import ListenFor, LlmDone
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
-from schemas.turn import TurnEnded, TurnInterrupted, TurnStarted
+from schemas.failure import Failure
+from schemas.llm import ListenFor, LlmDone, LlmSentence, turn_of
+from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutPaused, PlayoutResumed, PlayoutStarted
+from schemas.tts import TtsStarted
+from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnMeasured, TurnResumed, TurnStarted
 from schemas.vad import VadStarted, VadStopped
 from services.asr.turn.machine import Start
 
 NAMES = (
-    "call.answered", "call.held", "call.ended", "dtmf.in", "vad.*", "asr.final", "turn.*", "llm.done",
-    "playout.started", "playout.finished", "playout.flushed",
+    "call.answered", "call.held", "call.ended", "dtmf.in", "vad.*", "asr.preflight", "asr.final", "turn.*", "llm.*",
+    "tts.started", "playout.*", "failure",
 )  # fmt: skip
 """Events that the asr stage follows."""
 
-OWN = (VadStarted, VadStopped, AsrFinal, TurnStarted, TurnEnded, TurnInterrupted)
+OWN = (
+    VadStarted, VadStopped, AsrPreflight, AsrFinal, TurnStarted, TurnEnded, TurnInterrupted, TurnResumed, TurnAway,
+    TurnMeasured,
+)  # fmt: skip
 """Events that this stage says itself: they count in the fold, and live only as a sign of a successor."""
 
 
@@ -41,7 +48,10 @@ class CallFold:
         self._finals: list[AsrFinal] = []
         self._voiced = False
         self._playing: int | None = None
+        self._paused = False
         self._interrupted: set[int] = set()
+        self._awaited = Awaited()
+        self._away_number = self._away_asked = self._preflights = 0
 
     @property
     def turn_open(self) -> bool:
@@ -64,6 +74,12 @@ class CallFold:
             expected_digits=self.listen_for.digits,
             playing=self._playing,
             interrupted=frozenset(self._interrupted),
+            paused=self._paused,
+            awaited_turn=self._awaited.turn,
+            awaited_stage=self._awaited.stage,
+            away_number=self._away_number,
+            away_asked=self._away_asked,
+            preflights=self._preflights,
         )
 
     def apply(self, event: Event) -> None:
@@ -79,13 +95,22 @@ class CallFold:
                 self.listen_for = event.listen_for
             case DtmfIn():
                 self.keys.append(event)
+            case _:
+                self._apply_playout(event)
+                self._apply_own(event)
+        self._awaited.apply(event)
+
+    def _apply_playout(self, event: Event) -> None:
+        match event:
             case PlayoutStarted():
-                self._playing = event.utterance_id
+                self._playing, self._paused = event.utterance_id, False
+            case PlayoutPaused() | PlayoutResumed():
+                self._paused = isinstance(event, PlayoutPaused) and event.utterance_id == self._playing
             case PlayoutFinished() | PlayoutFlushed():
                 if self._playing == event.utterance_id:
-                    self._playing = None
+                    self._playing, self._paused = None, False
             case _:
-                self._apply_own(event)
+                pass
 
     def _apply_own(self, event: Event) -> None:
         match event:
@@ -95,6 +120,8 @@ class CallFold:
                 self._voiced = False
             case TurnStarted():
                 self._turn, self._open = event.turn, True
+            case AsrPreflight():
+                self._preflights = event.number + 1
             case AsrFinal():
                 self.through_sequence = max(self.through_sequence, event.through_sequence)
                 self._turn = max(self._turn, event.turn)
@@ -102,8 +129,44 @@ class CallFold:
             case TurnEnded():
                 self._turn, self._open = event.turn + 1, False
                 self._finals = []
+                self._away_asked = self._preflights = 0
                 self.keys = [key for key in self.keys if key.media_time_ms > event.speech_end_ms]
             case TurnInterrupted():
                 self._interrupted.add(event.utterance_id)
+            case TurnResumed() if event.why == "backchannel":
+                # Those words belong to no turn; the number of the next final goes on.
+                self._finals = [msgspec.structs.replace(final, text="") for final in self._finals]
+            case TurnAway():
+                self._away_number = event.number + 1
+                self._away_asked += 1
             case _:
                 pass
+
+
+class Awaited:
+    """The turn whose answer is awaited and the stage that has to give the next sign. ``turn`` None: none is."""
+
+    def __init__(self) -> None:
+        self.turn: int | None = 0
+        self.stage = "llm"
+
+    def apply(self, event: Event) -> None:
+        """Take the next event."""
+        match event:
+            case TurnEnded():
+                self.turn, self.stage = event.turn, "llm"
+            case LlmSentence() if self._of_it(event.utterance_id) and self.stage == "llm":
+                self.stage = "tts"
+            case TtsStarted() if self._of_it(event.utterance_id):
+                self.stage = "edge"
+            case PlayoutStarted() if self._of_it(event.utterance_id):
+                self.turn = None
+            case LlmDone() if self._of_it(event.utterance_id) and not event.sentences:
+                self.turn = None
+            case Failure() if event.code == "turn_stuck" and event.turn == self.turn:
+                self.turn = None
+            case _:
+                pass
+
+    def _of_it(self, utterance_id: int) -> bool:
+        return self.turn is not None and turn_of(utterance_id) == self.turn

@@ -15,7 +15,9 @@ from schemas.session import Stage
 from services.asr.call import AsrCall, Tools
 from services.asr.detector import VoiceModel, load_detector
 from services.asr.engine import Engine, load_engine
+from services.asr.judge import TurnDesk
 from services.asr.pool import EnginePool
+from services.asr.turn_model import TurnModel, load_turn_model
 
 EXIT_CONFIGURATION = 2
 
@@ -31,8 +33,9 @@ class AsrWorker:
         engine: Engine,
         detectors: VoiceModel,
         clock: Clock | None = None,
+        turn_model: TurnModel | None = None,
     ) -> None:
-        """``engine`` is warm."""
+        """``engine`` and ``turn_model`` are warm; None: silence alone says when a caller is done."""
         self.owner = StageOwner(
             connection,
             Stage.ASR,
@@ -42,14 +45,16 @@ class AsrWorker:
             accept=self._accept,
             engine=engine.name,
         )
+        pool, clock = EnginePool(), clock or SystemClock()
         self._tools = Tools(
             connection=connection,
             settings=settings,
             worker=worker,
             engine=engine,
             detectors=detectors,
-            pool=EnginePool(),
-            clock=clock or SystemClock(),
+            desk=TurnDesk(turn_model, pool, clock) if turn_model is not None else None,
+            pool=pool,
+            clock=clock,
             figures=self.owner.figures,
             on_over=self.owner.finished,
         )
@@ -69,26 +74,30 @@ class AsrWorker:
         return call
 
 
-async def load_models(settings: Settings) -> tuple[Engine, VoiceModel]:
-    """The engine and the detector of the settings, loaded and warm.
+async def load_models(settings: Settings) -> tuple[Engine, VoiceModel, TurnModel | None]:
+    """The engine, the detector and the turn model of the settings, loaded and warm; no turn model where none is used.
 
     Raises:
         ConfigError: one of them can't be used, or a package is missing.
     """
     engine = load_engine(settings.asr.engine, settings.asr)
     detectors = load_detector(settings.asr.vad, settings.asr)
+    semantic = settings.turn.endpointing == "semantic"
+    turn_model = load_turn_model(settings.asr.turn_model, settings.asr) if semantic else None
     await asyncio.to_thread(engine.warm)
-    return engine, detectors
+    if turn_model is not None:
+        await asyncio.to_thread(turn_model.warm)
+    return engine, detectors, turn_model
 
 
 async def main(context: ServiceContext) -> None:
     """Run until the process is told to stop."""
     try:
-        engine, detectors = await load_models(context.settings)
+        engine, detectors, turn_model = await load_models(context.settings)
     except ConfigError as error:
         print(f"services.asr: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIGURATION) from None
-    worker = AsrWorker(context.connection, context.worker, context.settings, engine, detectors)
+    worker = AsrWorker(context.connection, context.worker, context.settings, engine, detectors, turn_model=turn_model)
     await worker.start()
     await context.ready()
     await context.stopping.wait()

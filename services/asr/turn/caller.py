@@ -161,7 +161,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
     def deadline_ms(self) -> int | None:
         """When something is due even if nothing more is heard."""
         due = (self.gate.deadline_ms, self._patience_ms(), self._ask_ms(), self._keys_ms(), self._leftover_ms(),
-               self._preflight_ms(), self._monologue_ms())  # fmt: skip
+               self._preflight_ms())  # fmt: skip
         return min((at for at in due if at is not None), default=None)
 
     def pass_deadlines(self, now_ms: int) -> None:
@@ -179,7 +179,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
             self.pull(_T.KEYS_DONE)
         if _due(self._leftover_ms(), now_ms) and quiet:
             self.pull(_T.LEFTOVER)
-        if _due(self._monologue_ms(), now_ms):
+        if self._is_monologue():
             self.pull(_T.MONOLOGUE)
         if self._run is not None and now_ms - self._run_opened_ms >= RUN_LIMIT_MS:
             self.pull(_T.RUN_FULL)
@@ -210,11 +210,12 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         settings = self._settings
         return self._end_ms + (settings.endpointing_max_ms if self._leftover_voiced else settings.endpointing_fixed_ms)
 
-    def _monologue_ms(self) -> int | None:
+    def _is_monologue(self) -> bool:
+        """Counted in the caller's own speech: a clock that jumps makes nobody talk longer."""
         limit_ms = self._settings.monologue_limit_ms
         if not limit_ms or self._start_ms is None or self.state not in _LISTENING:
-            return None
-        return self._start_ms + limit_ms
+            return False
+        return self.gate.last_voiced_ms - self._start_ms >= limit_ms
 
     def _preflight_ms(self) -> int | None:
         still_ms = self._settings.preflight_ms

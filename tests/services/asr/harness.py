@@ -164,7 +164,7 @@ class FakeEdge:
 class Line:
     """An edge, the bus between, and asr calls on it."""
 
-    def __init__(self, turn: TurnSection = TurnSection(), asr: AsrSection = AsrSection()) -> None:  # noqa: B008
+    def __init__(self, turn: TurnSection = TurnSection(endpointing="fixed"), asr: AsrSection = AsrSection()) -> None:  # noqa: B008
         self.clock = ManualClock()
         self.server = MemoryServer(clock=self.clock)
         self.edge = FakeEdge(self.server, self.clock)
@@ -187,6 +187,7 @@ class Line:
             worker=f"asr-{epoch}",
             engine=engine or FrameCounter(self.settings.asr),
             detectors=detectors or EnergyModel(),
+            desk=None,
             pool=self.pool,
             clock=self.clock,
             figures={},

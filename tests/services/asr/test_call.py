@@ -12,10 +12,10 @@ from bus.control import send_control
 from config.settings import AsrSection, TurnSection
 from schemas import subjects
 from schemas.asr import AsrFinal, AsrPartial
-from schemas.control import ControlReply, Flush
+from schemas.control import ControlReply, Flush, Pause, Resume
 from schemas.failure import Failure
 from schemas.llm import ListenFor
-from schemas.turn import TurnEnded, TurnInterrupted, TurnStarted
+from schemas.turn import TurnEnded, TurnInterrupted, TurnResumed, TurnStarted
 from schemas.vad import VadStarted, VadStopped
 from services.asr.engines.instant import FixedText
 from tests.services.asr.engines import BrokenEngine, ScriptedEngine
@@ -148,7 +148,8 @@ async def test_speech_over_the_agent_interrupts_it_once() -> None:
     assert (interrupted.utterance_id, interrupted.turn, interrupted.why) == (0, 1, "speech")
     assert interrupted.speech_start_ms == 200
     assert 680 <= interrupted.media_time_ms <= 740
-    [flush] = line.edge.commands
+    [pause, flush] = line.edge.commands
+    assert isinstance(pause, Pause) and pause.utterance_id == 0
     assert isinstance(flush, Flush)
     assert flush.utterance_id == 0
     assert len(await line.events(TurnEnded)) == 1
@@ -167,16 +168,47 @@ async def test_a_clock_that_is_set_in_mid_call_leaves_the_agent_interruptible(mo
     assert [event.utterance_id for event in await line.events(TurnInterrupted)] == [0]
 
 
-async def test_a_short_word_does_not_interrupt() -> None:
+async def test_a_noise_over_the_agent_holds_it_until_no_words_come_of_it() -> None:
     line = Line()
     await line.edge.open()
-    await line.call()
+    await line.call(engine=ScriptedEngine(""))
     line.edge.play(0)
     await line.edge.speak(400)
     await line.edge.hush(800)
 
     assert not await line.events(TurnInterrupted)
-    assert not line.edge.commands
+    assert [type(command) for command in line.edge.commands] == [Pause, Resume]
+    [resumed] = await line.events(TurnResumed)
+    assert (resumed.utterance_id, resumed.why) == (0, "noise")
+
+
+async def test_a_short_word_interrupts_once_it_is_known_to_be_one() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("stop"))
+    line.edge.play(0)
+    await line.edge.speak(400)
+    await line.edge.hush(400)
+    assert not await line.events(TurnInterrupted)
+    await line.edge.hush(200)
+
+    assert [event.why for event in await line.events(TurnInterrupted)] == ["words"]
+    assert [type(command) for command in line.edge.commands] == [Pause, Flush]
+    assert [event.text for event in await line.events(TurnEnded)] == ["stop"]
+
+
+async def test_words_of_a_listener_over_the_agent_are_no_turn() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("mm-hm"))
+    line.edge.play(0)
+    await line.edge.speak(400)
+    await line.edge.hush(700)
+
+    assert not await line.events(TurnInterrupted)
+    assert not await line.events(TurnEnded)
+    assert [type(command) for command in line.edge.commands] == [Pause, Resume]
+    assert [event.why for event in await line.events(TurnResumed)] == ["backchannel"]
 
 
 async def test_nothing_is_interrupted_after_the_end_of_the_utterance() -> None:
@@ -219,7 +251,7 @@ async def test_a_flush_that_is_not_answered_is_repeated() -> None:
     line.edge.play(0)
     await line.edge.speak(1000)
 
-    assert len(line.edge.commands) == 3
+    assert [type(command) for command in line.edge.commands] == [*[Pause] * 3, *[Flush] * 3]
 
 
 async def test_keys_make_a_turn_at_once_when_all_are_there() -> None:

@@ -99,8 +99,11 @@ async def test_from_the_offer_to_the_turn_and_the_stop() -> None:
 async def test_another_worker_takes_the_calls_of_one_that_stops() -> None:
     server = MemoryServer()
     edge = server.connect("edge")
-    engine, detectors = await load_models(SETTINGS)
-    first, second = (AsrWorker(server.connect(f"asr-{n}"), f"asr-{n}", SETTINGS, engine, detectors) for n in (1, 2))
+    engine, detectors, turn_model = await load_models(SETTINGS)
+    first, second = (
+        AsrWorker(server.connect(f"asr-{n}"), f"asr-{n}", SETTINGS, engine, detectors, turn_model=turn_model)
+        for n in (1, 2)
+    )
     await first.start()
     offered = CallOffered(edge="e", call_id=CALL_ID, at_us=wall_us())
     await edge.store(subjects.subject_of(offered), codec.encode(offered), {"Nats-Msg-Id": offered.dedupe_id})

@@ -18,14 +18,15 @@ from bus.memory import MemoryConnection, MemoryServer
 from bus.ownership import Claim
 from bus.publish import Recorder
 from config.settings import LlmSection, Settings
+from schemas.asr import AsrPreflight
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, EndedBy
 from schemas.control import ControlMessage, ControlReply, Hangup, Transfer
-from schemas.llm import LlmDone, LlmSentence, turn_of, utterance_of
+from schemas.llm import APOLOGY_PART, LlmDone, LlmSentence, turn_of, utterance_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutStarted
 from schemas.session import CallSession, ConversationContext
 from schemas.tts import SpokenWord, TtsDone
-from schemas.turn import TurnEnded, TurnInterrupted
+from schemas.turn import TurnAway, TurnEnded, TurnInterrupted
 from services.llm.call import LlmCall
 from services.llm.engine import Engine, load_engine
 from services.llm.worker import Worker
@@ -40,6 +41,9 @@ WORD_MS = 100
 
 class LoopClock(SystemClock):
     """The wall clock of a virtual loop."""
+
+    def elapsed_us(self) -> int:
+        return self.now_us()
 
     def now_us(self) -> int:
         return START_US + round(asyncio.get_running_loop().time() * 1_000_000)
@@ -67,15 +71,18 @@ class InlineExecutor(Executor):
 class World:
     """A server, the twins of edge, asr and tts, and as many workers as a test wants.
 
-    ``plays``: the twins synthesise and play every utterance to its end by themselves.
+    ``plays``: the twins synthesise and play every utterance to its end by themselves, at once; ``paced``: in the time
+    that it takes to say it.
     """
 
-    def __init__(self, *, plays: bool = True, clock: SystemClock | None = None) -> None:
+    def __init__(self, *, plays: bool = True, paced: bool = False, clock: SystemClock | None = None) -> None:
         self.clock = clock or LoopClock()
         self.server = MemoryServer(clock=self.clock)
         self.connection = self.server.connect("twins")
         self.recorder = Recorder(self.connection, service="edge")
-        self.plays = plays
+        self.plays = plays and not paced
+        self.paced = paced
+        self._busy_until = 0.0
         self.events: list[Event] = []
         self.commands: list[ControlMessage] = []
         self.edge_replies: list[ControlReply] = []
@@ -109,6 +116,29 @@ class World:
         self.recorder.record(TurnEnded(**self.base(), turn=turn, why=why, text=text, digits=digits))
         await self.rest()
         return self.answer_to(turn)
+
+    def end_turn(self, turn: int, text: str, *, why: str = "silence", digits: str = "", hop_ms: int = 0) -> None:
+        """The caller's turn is over, said ``hop_ms`` ago; nothing is waited for."""
+        base = self.base()
+        base["at_us"] -= hop_ms * 1000
+        self.recorder.record(TurnEnded(**base, turn=turn, why=why, text=text, digits=digits))
+
+    async def stand_still(self, turn: int, text: str, number: int = 0, *, rest_ms: float = 250) -> None:
+        """The caller's words have stood still."""
+        self.recorder.record(AsrPreflight(**self.base(), turn=turn, number=number, text=text))
+        await self.rest(rest_ms)
+
+    async def away(self, number: int, *, last: bool = False, turn: int = 0) -> None:
+        """Nobody says anything."""
+        self.recorder.record(TurnAway(**self.base(), turn=turn, number=number, last=last))
+        await self.rest()
+
+    async def apologise(self, turn: int, text: str = "I am sorry. Please say that again.") -> None:
+        """The tts stage says it where a turn is stuck; the llm stage gives no sign of it."""
+        utterance_id = utterance_of(turn, APOLOGY_PART)
+        self.synthesise(utterance_id, 0, text)
+        self.play(utterance_id, 1)
+        await self.rest()
 
     async def interrupt(self, turn: int, index: int, sent_ms: int, *, flush: bool = True) -> None:
         """The caller speaks over the answer of a turn, which is cut ``sent_ms`` into sentence ``index``."""
@@ -176,6 +206,9 @@ class World:
         assert entry is not None
         return entry.value
 
+    def figure(self, call: LlmCall, name: str) -> float:
+        return call._place.figures.get(name, 0)
+
     async def history(self) -> list[str]:
         return [f"{e.speaker.value}: {e.text}" for e in (await self.context()).conversation_history]
 
@@ -201,6 +234,20 @@ class World:
             self.synthesise(event.utterance_id, event.index, event.text)
         elif isinstance(event, LlmDone) and self.plays:
             self.play(event.utterance_id, event.sentences)
+        elif isinstance(event, LlmSentence | LlmDone) and self.paced:
+            self._pace(event)
+
+    def _pace(self, event: LlmSentence | LlmDone) -> None:
+        """A sentence is heard after those before it, a word each 100 ms."""
+        loop, utterance_id = asyncio.get_running_loop(), event.utterance_id
+        if isinstance(event, LlmSentence):
+            self.synthesise(utterance_id, event.index, event.text)
+            begin = max(loop.time(), self._busy_until)
+            self._busy_until = begin + WORD_MS * len(event.text.split()) / 1000
+            ended: Event = PlayoutMark(**self.base(), utterance_id=utterance_id, index=event.index, media_time_ms=0)
+        else:
+            ended = PlayoutFinished(**self.base(), utterance_id=utterance_id, media_time_ms=0)
+        loop.call_at(max(loop.time(), self._busy_until), self.recorder.record, ended)
 
     def synthesise(self, utterance_id: int, index: int, text: str, *, words: bool = True) -> None:
         """Every word takes 100 ms."""

@@ -1,0 +1,130 @@
+"""The engine's runs of one call: opened and finished as the turn machine says, fed with what is heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from bus.clock import Clock
+from schemas.llm import ListenFor
+from services.asr.engine import Engine
+from services.asr.events import CallEvents, OpenedRun
+from services.asr.hearing import Piece
+from services.asr.pool import EnginePool
+from services.asr.recognition import Outcome, Recognition
+from services.asr.turn import values as v
+
+PARTIAL_INTERVAL_US = 100_000
+"""No more than ten partials a second go out."""
+
+
+class _Active(NamedTuple):
+    opened: OpenedRun
+    recognition: Recognition
+
+
+class CallRuns:
+    """Recognition of one call.
+
+    Args:
+        give: takes what the machine must know: partials and finals.
+        on_idle: the engine has nothing to do until more audio comes.
+        count: counts an event of this name among the worker's figures.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        pool: EnginePool,
+        clock: Clock,
+        *,
+        deadline_ms: int,
+        events: CallEvents,
+        give: Callable[[v.Input], None],
+        on_idle: Callable[[], None],
+        count: Callable[[str], None],
+    ) -> None:
+        self._engine = engine
+        self._pool = pool
+        self._clock = clock
+        self._deadline_ms = deadline_ms
+        self._events = events
+        self._give = give
+        self._on_idle = on_idle
+        self._count = count
+        self._open: int | None = None
+        self._runs: dict[int, _Active] = {}
+        self._finishing: dict[int, v.FinishRun] = {}
+        self._partial_us = 0
+        self._partial_waiting: tuple[OpenedRun, str] | None = None
+
+    @property
+    def listening(self) -> bool:
+        """A run is open: audio belongs to it."""
+        return self._open is not None
+
+    @property
+    def busy(self) -> bool:
+        """The engine has work to do."""
+        return any(active.recognition.busy for active in self._runs.values())
+
+    def open(self, command: v.OpenRun, listen_for: ListenFor, audio: Iterable[Piece]) -> None:
+        """Begin to recognise; ``audio``: what was heard before."""
+        run = command.run
+        recognition = Recognition(
+            self._engine,
+            listen_for,
+            pool=self._pool,
+            clock=self._clock,
+            deadline_ms=self._deadline_ms,
+            on_partial=lambda text: self._on_partial(run, text),
+            on_outcome=lambda outcome: self._on_outcome(run, outcome),
+            on_idle=self._on_idle,
+        )
+        self._runs[run] = _Active(OpenedRun(command.turn, command.part), recognition)
+        self._open = run
+        self.feed(audio)
+
+    def feed(self, audio: Iterable[Piece]) -> None:
+        """Give audio to the open run."""
+        if self._open is not None:
+            recognition = self._runs[self._open].recognition
+            for piece in audio:
+                recognition.feed(piece)
+
+    def finish(self, command: v.FinishRun) -> None:
+        """No more audio: its final is wanted."""
+        self._open = None
+        self._finishing[command.run] = command
+        self._runs[command.run].recognition.finish()
+
+    def say_partial(self) -> None:
+        """Say the newest partial, if the last one is long enough ago."""
+        if self._partial_waiting is None:
+            return
+        now_us = self._clock.now_us()
+        if now_us - self._partial_us >= PARTIAL_INTERVAL_US:
+            self._events.partial(*self._partial_waiting)
+            self._partial_waiting = None
+            self._partial_us = now_us
+
+    def cancel(self) -> None:
+        """Nothing is wanted any more."""
+        for active in self._runs.values():
+            active.recognition.cancel()
+
+    def _on_partial(self, run: int, text: str) -> None:
+        self._partial_waiting = (self._runs[run].opened, text)
+        self.say_partial()
+        self._give(v.Partial(run, text))
+
+    def _on_outcome(self, run: int, outcome: Outcome) -> None:
+        active, speech = self._runs.pop(run), self._finishing.pop(run)
+        self._partial_waiting = None
+        if outcome.error:
+            self._count("engine_failures")
+            self._events.failure(outcome.error, outcome.detail, turn=active.opened.turn)
+        # Also where nothing was understood: a final is the checkpoint of a successor.
+        self._events.final(active.opened, outcome, speech, max(0, active.recognition.through_sequence))
+        self._give(v.Final(run, outcome.text, outcome.confidence, bool(outcome.error)))
+        self._on_idle()
