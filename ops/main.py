@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "tail": ("ops.commands.tail:tail", "Follow the events of one call, or of all, as they happen."),
     "show": ("ops.commands.show:show", "Show one call: transcript, events, latency of each turn."),
     "play": ("ops.commands.play:play", "Render a call to a stereo WAV file out of the stream."),
+    "meter": ("ops.commands.meter:meter", "Measure answers and barge-ins of a stereo recording by its sound alone."),
     "provision": ("ops.commands.provision:provision", "Create or mend streams, consumers and buckets."),
     "doctor": ("ops.commands.doctor:doctor", "Say what this machine lacks, and the command that mends it."),
     "config": ("ops.commands.config:config", "Show the settings and where each value came from."),
