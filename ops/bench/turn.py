@@ -37,7 +37,8 @@ ENVIRONMENT = {
     "CALLBUS_ASR__VAD": "energy",
     "CALLBUS_LLM__ENGINE": "instant",
     "CALLBUS_TTS__ENGINE": "instant",
-    "CALLBUS_TURN__ENDPOINTING_MIN_MS": str(SILENCE_MS),
+    "CALLBUS_TURN__ENDPOINTING": "fixed",
+    "CALLBUS_TURN__ENDPOINTING_FIXED_MS": str(SILENCE_MS),
     "CALLBUS_LOG__LEVEL": "warning",
 }
 

@@ -20,6 +20,8 @@ INSTANT = {
     "CALLBUS_ASR__VAD": "energy",
     "CALLBUS_LLM__ENGINE": "instant",
     "CALLBUS_TTS__ENGINE": "instant",
+    # Their speech is no speech: a model that hears whether a caller is done has nothing to say to it.
+    "CALLBUS_TURN__ENDPOINTING": "fixed",
 }
 
 
