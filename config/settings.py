@@ -233,6 +233,10 @@ class TtsSection(Section, frozen=True, kw_only=True):
     speed: Annotated[float, Meta(ge=0.5, le=2.0, description="Speed of speech, 1.0 is the engine's normal")] = 1.0
     slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 100
     deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of a sentence's first audio")] = 3000
+    apology: Annotated[
+        str,
+        Meta(description="Said in place of an answer that the engine fails on, kept as audio from the start; empty: none"),
+    ] = "I am sorry, something went wrong. Please say that again."
 
 
 class OwnershipSection(Section, frozen=True, kw_only=True):

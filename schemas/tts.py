@@ -35,7 +35,13 @@ class TtsStarted(Event, frozen=True, kw_only=True, tag="tts.started.v1"):
 
 
 class TtsDone(Event, frozen=True, kw_only=True, tag="tts.done.v1"):
-    """A sentence is synthesised. ``proportional``: the word times are spread by length, not told by the engine."""
+    """A sentence is synthesised. ``proportional``: the word times are spread by length, not told by the engine.
+
+    Attributes:
+        words: one for each word of what was said (white space parts words), in its order.
+        text: what was said where it is not the text of the ``llm.sentence``: an apology in its place, the beginning of
+            one that broke off (empty: nothing of it), what ``control.say`` ordered. None: the sentence as it stands.
+    """
 
     identity = ("utterance_id", "index")
 
@@ -46,3 +52,4 @@ class TtsDone(Event, frozen=True, kw_only=True, tag="tts.done.v1"):
     duration_ms: NonNegative
     words: tuple[SpokenWord, ...] = ()
     proportional: bool = True
+    text: str | None = None

@@ -75,15 +75,15 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
     ),
     tts.TtsDone(
         **BASE, turn=1, utterance_id=100, index=2, frames=60, duration_ms=1200,
-        words=(tts.SpokenWord(text="Your", start_ms=40, end_ms=260),), proportional=False,
+        words=(tts.SpokenWord(text="Your", start_ms=40, end_ms=260),), proportional=False, text="Your",
     ),
     playout.PlayoutStarted(**BASE, utterance_id=100, media_time_ms=4500),
     playout.PlayoutMark(**BASE, utterance_id=100, index=2, media_time_ms=6500, start_ms=5300),
     playout.PlayoutPaused(
-        **BASE, utterance_id=100, media_time_ms=5000, index=1, sent_ms=500, remaining_ms=1500, complete=True,
+        **BASE, utterance_id=100, media_time_ms=5000, number=1, index=1, sent_ms=500, remaining_ms=1500, complete=True,
         why="barge_in",
     ),
-    playout.PlayoutResumed(**BASE, utterance_id=100, media_time_ms=5900, why="limit"),
+    playout.PlayoutResumed(**BASE, utterance_id=100, media_time_ms=5900, number=1, why="limit"),
     playout.PlayoutFinished(**BASE, utterance_id=100, media_time_ms=6520, frames=100),
     playout.PlayoutFlushed(
         **BASE, utterance_id=100, media_time_ms=5000, index=1, sent_ms=500, dropped_ms=1500, why="barge_in"
