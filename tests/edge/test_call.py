@@ -17,7 +17,8 @@ from edge.sip.events import Transport
 from edge.sip.negotiation import LocalMedia, OfferAnswer
 from edge.sip.sdp import Direction
 from schemas import audio, call, control, playout, subjects
-from schemas.audio import AudioFlag, AudioFrame, Codec, pack_audio, segment_sequence
+from schemas.audio import AudioFrame, Codec
+from tests.edge.agent import finish, frames_of, speak
 from tests.edge.harness import Edge, running_edge, settings, until
 from tests.fakes.caller import EVENT_TYPE, HOST, Caller, tone
 
@@ -33,33 +34,6 @@ def server() -> MemoryServer:
 async def edge(server: MemoryServer) -> AsyncIterator[Edge]:
     async with running_edge(server.connect("edge"), server.connect("observer")) as running:
         yield running
-
-
-def speak(edge: Edge, utterance: int, segment: int, frames: list[bytes], *, first: int = 0, end: bool = True) -> None:
-    """Send agent frames as tts would, one message each; ``end``: the last one ends its sentence."""
-    for number, payload in enumerate(frames):
-        last = end and number == len(frames) - 1
-        edge.observer.connection.publish(
-            subjects.live_audio("out", edge.observer.call_id),
-            pack_audio(
-                payload,
-                sequence=segment_sequence(segment, first + number),
-                utterance=utterance,
-                flags=AudioFlag.SEGMENT_END if last else AudioFlag.NONE,
-            ),
-        )
-
-
-def finish(edge: Edge, utterance: int, sentences: int = 1) -> None:
-    """The utterance has no further sentence."""
-    edge.observer.connection.publish(
-        subjects.live_audio("out", edge.observer.call_id),
-        pack_audio(b"", sequence=sentences << 20, utterance=utterance, flags=AudioFlag.END, frame_count=0),
-    )
-
-
-def frames_of(messages: list[AudioFrame]) -> list[bytes]:
-    return [frame for message in messages for frame in message.frames()]
 
 
 async def test_a_call_from_invite_to_bye(edge: Edge) -> None:
@@ -173,26 +147,6 @@ async def test_a_sentence_said_again_by_a_successor_plays_only_what_is_missing(e
         finish(edge, 0)
         await edge.observer.wait_for(playout.PlayoutFinished)
         await until(lambda: caller.has_heard(words[4:]))
-        assert [packet.payload for packet in caller.heard() if packet.payload in words] == words
-        caller.hang_up()
-
-
-async def test_pause_and_resume(edge: Edge) -> None:
-    words = [tone(4000 + n) for n in range(30)]
-    async with Caller() as caller:
-        await caller.dial(edge.port)
-        await edge.observer.wait_for(call.CallAnswered)
-        speak(edge, 0, 0, words)
-        finish(edge, 0)
-        await until(lambda: caller.has_heard(words[:3]))
-        connection, call_id = edge.observer.connection, edge.observer.call_id
-        assert (await send_control(connection, "edge", control.Pause(call_id=call_id))).ok
-        before = len(caller.rtp_in)
-        await until(lambda: len(caller.rtp_in) > before + 5)
-        assert caller.heard()[-1].payload == b"\xff" * 160
-        assert (await send_control(connection, "edge", control.Resume(call_id=call_id))).ok
-        await edge.observer.wait_for(playout.PlayoutFinished)
-        await until(lambda: caller.heard()[-1].payload == b"\xff" * 160)
         assert [packet.payload for packet in caller.heard() if packet.payload in words] == words
         caller.hang_up()
 

@@ -36,11 +36,22 @@ class Flush:
 
 
 @dataclass(frozen=True)
+class Pause:
+    utterance: int | None
+    limit_ms: int
+
+
+@dataclass(frozen=True)
+class Resume:
+    utterance: int | None
+
+
+@dataclass(frozen=True)
 class Turns:
     how_many: int
 
 
-Action = Chunk | End | Flush | Turns
+Action = Chunk | End | Flush | Pause | Resume | Turns
 
 utterances = st.integers(1, 4)
 chunks = st.builds(Chunk, utterances, st.integers(0, 2), st.integers(0, 8), st.integers(0, 5), st.booleans())
@@ -48,6 +59,8 @@ actions = st.lists(
     chunks
     | st.builds(End, utterances)
     | st.builds(Flush, st.none() | utterances)
+    | st.builds(Pause, st.none() | utterances, st.sampled_from((0, 50)))
+    | st.builds(Resume, st.none() | utterances)
     | st.builds(Turns, st.integers(1, 8)),
     max_size=40,
 )
@@ -71,6 +84,10 @@ class Run:
             self.playout.offer(action.utterance, 3, 0, [], end=True)
         elif isinstance(action, Flush):
             self.playout.flush(action.utterance, self.now)
+        elif isinstance(action, Pause):
+            self.playout.pause(action.utterance, action.limit_ms, self.now)
+        elif isinstance(action, Resume):
+            self.playout.resume(action.utterance, self.now)
         else:
             for _ in range(action.how_many):
                 self.turn()
@@ -114,7 +131,7 @@ def check_ledger(run: Run) -> None:
             started.append(entry.utterance)
         elif isinstance(entry, Mark):
             marks.append((entry.utterance, entry.segment))
-        else:
+        elif isinstance(entry, Finished | Flushed):
             over.add(entry.utterance)
         if isinstance(entry, Finished):
             assert entry.frames == sum(1 for utterance, _, _ in run.sent if utterance == entry.utterance)

@@ -170,6 +170,26 @@ class TestHaste:
         wheel.hasten("a")
         assert self.served(wheel, range(7, 13)) == [12]
 
+    @given(st.lists(st.sampled_from(("hasten", "relax", "", "")), max_size=300))
+    def test_speech_and_pauses_in_any_order_never_add_up(self, script: list[str]) -> None:
+        """Speech begins, is held, goes on, at any tick: the call keeps its turns and comes back to its slot."""
+        wheel: PacerWheel[str] = PacerWheel(0.0)
+        wheel.add("a")
+        times: list[int] = []
+        for tick, word in enumerate(script, start=1):
+            if word:
+                getattr(wheel, word)("a")
+            times += self.served(wheel, range(tick, tick + 1))
+        wheel.relax("a")
+        end = len(script) + 1
+        times += self.served(wheel, range(end, end + 3 * SLOTS))
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        assert all(1 <= gap < 2 * SLOTS for gap in gaps)
+        assert times[-1] % SLOTS == 0, "its own slot"
+        own = range(SLOTS, end + 3 * SLOTS, SLOTS)
+        assert all(at <= slot for at, slot in zip(times, own, strict=True)), "early or in time, never late"
+        assert all(at > slot - SLOTS for at, slot in zip(times, own, strict=True)), "never a whole turn early"
+
     def test_ends_anywhere(self) -> None:
         wheel: PacerWheel[str] = PacerWheel(0.0)
         wheel.hasten("nobody")
