@@ -10,6 +10,8 @@ import msgspec
 from schemas.base import Event, NonNegative
 
 UTTERANCES_PER_TURN = 100
+APOLOGY_PART = 99
+"""The part that the tts stage says by itself where a turn is stuck; what is said late for an earlier part is void."""
 
 
 def utterance_of(turn: int, part: int = 0) -> int:
@@ -46,7 +48,7 @@ class ListenFor(msgspec.Struct, frozen=True, kw_only=True):
 
 class LlmSentence(Event, frozen=True, kw_only=True, tag="llm.sentence.v1"):
     """Sentence ``index`` (from 0) of an utterance, ready to be spoken. ``filler``: it bridges a wait and answers
-    nothing; latency figures count it apart."""
+    nothing; latency figures count it apart. ``away``: number of the ``turn.away`` that it asks after."""
 
     identity = ("utterance_id", "index")
 
@@ -56,6 +58,7 @@ class LlmSentence(Event, frozen=True, kw_only=True, tag="llm.sentence.v1"):
     text: str
     language: str = "en"
     filler: bool = False
+    away: NonNegative | None = None
 
 
 class LlmDone(Event, frozen=True, kw_only=True, tag="llm.done.v1"):
