@@ -80,6 +80,9 @@ class _Check:
             )
         self.target("[agent] give_up", head.give_up)
         self.sentences("[agent] retry", head.retry)
+        for key, texts in (("fillers", head.fillers), ("away", (head.away,)), ("away_goodbye", (head.away_goodbye,))):
+            if any("{" in text or "}" in text for text in texts):
+                raise self.fail(f"[agent] {key}", "is said outside of any state: it can hold no {slot}")
         for name, intent in self._document.intents.items():
             if intent.go:
                 self.target(f"[intents.{name}] go", intent.go)

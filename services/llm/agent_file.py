@@ -37,7 +37,12 @@ class AgentFileError(ValueError):
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[agent]. ``retry``: said when the caller was not understood, where a state has no words of its own for it."""
+    """[agent].
+
+    Attributes:
+        retry: said when the caller was not understood, where a state has no words of its own for it.
+        fillers, away, away_goodbye: as in [llm], where the agent has words of its own for it.
+    """
 
     name: Name
     start: Name
@@ -46,6 +51,9 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retry: Sentences = ("I did not catch that.",)
     retries: Annotated[int, Meta(ge=0, le=10)] = 2
     give_up: Name
+    fillers: Sentences = ()
+    away: Annotated[str, Meta(max_length=300)] = ""
+    away_goodbye: Annotated[str, Meta(max_length=300)] = ""
 
 
 class Matching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

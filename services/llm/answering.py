@@ -1,10 +1,12 @@
-"""One answer: the engine's steps put on record, its tools run, its failures turned into an apology."""
+"""One answer: the engine's steps put on record, its tools run, its failures turned into an apology.
+
+The utterance of an answer holds the engine's sentences, in their order, and between them what is said to bridge a wait.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -13,8 +15,11 @@ from bus.logs import get_logger
 from schemas.llm import ListenFor, utterance_of
 from services.llm.conversation import Conversation
 from services.llm.deadline import Deadline
-from services.llm.engine import Answer, Engine, EngineError, Request, Run, Sentence, Step, ToolCall, ToolResult
-from services.llm.record import AgentRecord
+from services.llm.engine import Answer, Engine, EngineError, Request, Sentence, ToolCall, ToolResult
+from services.llm.fillers import Fillers
+from services.llm.guessing import Steps
+from services.llm.manners import Manners
+from services.llm.record import AgentRecord, Timing
 from services.llm.tools import Toolbox, ToolContext
 
 log = get_logger(__name__)
@@ -22,17 +27,35 @@ log = get_logger(__name__)
 APOLOGY = ("I am sorry, something went wrong.", "Please say that again.")
 
 
+class Cause(NamedTuple):
+    """What an answer answers.
+
+    Attributes:
+        request: what the engine is told.
+        received_us: when the turn's end was received: the latency figures count from there.
+        bus_hop_ms: how long its event was on its way.
+        preemptive: ``hit``, ``miss`` or empty (``schemas.llm.LlmDone``).
+        steps: the run that was opened on a guess; None: there is none, or it was a miss.
+    """
+
+    request: Request
+    received_us: int
+    bus_hop_ms: float = 0.0
+    preemptive: str = ""
+    steps: Steps | None = None
+
+
 class Answering:
     """Answers one turn.
 
     Args:
-        received_us: when the turn's end was received: its latency figures count from there.
+        fillers: said where the caller waits; ``filler_ms``: for this long.
         tasks: keeps running tools; one that runs when the answer is interrupted still ends and is recorded.
     """
 
     def __init__(
         self,
-        turn: int,
+        cause: Cause,
         conversation: Conversation,
         record: AgentRecord,
         engine: Engine,
@@ -40,27 +63,39 @@ class Answering:
         clock: Clock,
         *,
         deadline_ms: int,
-        received_us: int,
+        manners: Manners,
+        filler_ms: int,
         tasks: set[asyncio.Task[ToolResult]],
     ) -> None:
-        self.turn = turn
-        self.utterance_id = utterance_of(turn)
+        self.turn = cause.request.turn
+        self.utterance_id = utterance_of(self.turn)
+        self._cause = cause
         self._conversation = conversation
         self._record = record
         self._engine = engine
         self._toolbox = toolbox
         self._clock = clock
         self._deadline_ms = deadline_ms
-        self._received_us = received_us
+        self._language = manners.language
         self._tasks = tasks
         self._used: set[str] = set()
         self._sentences = 0
-        self._ttfs_ms = 0.0
+        self._opened_us: int | None = None
+        self._ttfs_ms: float | None = None
+        self._fillers = Fillers(
+            manners.fillers if self.turn else (),
+            conversation,
+            self.utterance_id,
+            clock,
+            self._fill,
+            filler_ms=filler_ms,
+            since_us=cause.received_us,
+        )
 
     async def run(self) -> None:
         """Answer. Whatever goes wrong is recorded and apologised for; only a cancellation comes through."""
         try:
-            await self._play(self._engine.open(self._request()))
+            await self._play(self._cause.steps or Steps(self._engine.open(self._cause.request), self._clock))
         except TimeoutError:
             self._apologise("engine_timeout", f"no step within {self._deadline_ms} ms")
         except EngineError as error:
@@ -69,60 +104,66 @@ class Answering:
             # An engine is somebody else's code; its text may quote the caller, so only its kind is told.
             self._apologise("engine_failed", f"{self._engine.name} raised {type(error).__name__}")
 
-    def _request(self) -> Request:
-        conversation, ended = self._conversation, self._conversation.turns.get(self.turn)
-        stored = conversation.utterance(self.utterance_id).sentences
-        return Request(
-            call_id=conversation.call_id,
-            tenant=conversation.tenant,
-            turn=self.turn,
-            text=ended.text if ended else "",
-            digits=ended.digits if ended else "",
-            why=ended.why if ended else "",
-            history=conversation.history(before_turn=self.turn),
-            state=conversation.listen_for.state,
-            slots=dict(conversation.slots),
-            said=tuple(stored[index] for index in sorted(stored)),
-        )
+    def look(self) -> None:
+        """To be called after each event while it runs: what was heard decides whether the caller waits in silence."""
+        self._fillers.look()
 
-    async def _play(self, run: Run) -> None:
-        opened_us = self._clock.now_us()
-        steps = aiter(run)
+    async def _play(self, steps: Steps) -> None:
+        self._opened_us = steps.opened_us
         try:
             while True:
+                self._fillers.wait()
                 async with Deadline(self._clock, self._deadline_ms):
-                    step: Step | None = await anext(steps, None)
+                    step = await steps.next()
                 match step:
                     case Sentence():
                         self._say(step)
                     case ToolCall():
-                        run.return_tool(step.id, await self._use(step))
+                        steps.run.return_tool(step.id, await self._use(step))
                     case Answer():
-                        self._end(step, opened_us)
+                        self._fillers.go_on()
+                        self._end(step)
                         return
                     case _:
                         raise EngineError(f"{self._engine.name} ended without an answer")
         finally:
-            # Also after the last step: a run that is over takes it as nothing.
-            await run.cancel()
-            if isinstance(steps, AsyncGenerator):
-                await steps.aclose()
+            self._fillers.go_on()
+            await steps.close()
 
     def _say(self, sentence: Sentence) -> None:
-        self._record.sentence(self.utterance_id, self._sentences, sentence.text, sentence.language)
-        self._ttfs_ms = self._ttfs_ms or self._since(self._received_us)
+        """The engine's sentences are counted apart from what bridged a wait: the one that a predecessor has said stands
+        at whatever index it was said."""
+        utterance = self._conversation.utterance(self.utterance_id)
+        if self._sentences >= len(utterance.answer):
+            self._record.sentence(self.utterance_id, utterance.next_index, sentence.text, sentence.language)
         self._sentences += 1
+        if self._ttfs_ms is None:
+            self._ttfs_ms = self._since(self._clock.now_us())
 
-    def _end(self, answer: Answer, opened_us: int) -> None:
-        waited_ms = max(0, opened_us - self._received_us) / 1000
+    def _fill(self, text: str) -> None:
+        utterance = self._conversation.utterance(self.utterance_id)
+        self._record.sentence(self.utterance_id, utterance.next_index, text, self._language, filler=True)
+
+    def _end(self, answer: Answer) -> None:
         self._record.done(
             self.utterance_id,
             intent=answer.intent,
             then=answer.then,
             listen_for=_named(answer),
             slots=answer.slots,
-            ttft_ms=self._ttfs_ms if answer.ttft_ms is None else waited_ms + answer.ttft_ms,
-            ttfs_ms=self._ttfs_ms,
+            timing=self.timing(answer.ttft_ms),
+        )
+
+    def timing(self, ttft_ms: float | None = None) -> Timing:
+        """How the answer came about, as far as it has. ``ttft_ms``: since the engine was asked; None: it knows none."""
+        cause, opened_us, ttfs_ms = self._cause, self._opened_us, self._ttfs_ms or 0.0
+        first_us = None if ttft_ms is None or opened_us is None else opened_us + round(ttft_ms * 1000)
+        return Timing(
+            ttft_ms=ttfs_ms if first_us is None else self._since(first_us),
+            ttfs_ms=ttfs_ms,
+            preemptive=cause.preemptive,
+            bus_hop_ms=cause.bus_hop_ms,
+            queue_wait_ms=0.0 if opened_us is None else self._since(opened_us),
         )
 
     async def _use(self, step: ToolCall) -> ToolResult:
@@ -163,14 +204,14 @@ class Answering:
         """Say that it went wrong, after what was said already, and listen on."""
         log.error(code, message=detail, call_id=self._conversation.call_id)
         self._record.failure(code, self.turn, detail)
-        utterance = self._conversation.utterance(self.utterance_id)
-        begin = max(utterance.sentences, default=-1) + 1
+        begin = self._conversation.utterance(self.utterance_id).next_index
         for index, text in enumerate(APOLOGY, begin):
             self._record.sentence(self.utterance_id, index, text)
-        self._record.still_listening(self.utterance_id)
+        self._record.beside(self.utterance_id, timing=self.timing())
 
     def _since(self, moment_us: int) -> float:
-        return max(0, self._clock.now_us() - moment_us) / 1000
+        """From the turn's end, as it was received, to a moment; 0 where that lies before it."""
+        return max(0, moment_us - self._cause.received_us) / 1000
 
 
 def _named(answer: Answer) -> ListenFor:

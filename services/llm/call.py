@@ -10,36 +10,31 @@ import asyncio
 import contextlib
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-import msgspec
-
-from bus.clock import Clock
 from bus.consume import CallFeed, follow_call
 from bus.control import serve_control
-from bus.errors import BusError
-from bus.interface import Connection, Subscription
-from bus.kv import TypedBucket
+from bus.interface import Subscription
 from bus.logs import get_logger
 from bus.ownership import Claim
 from bus.publish import Recorder
+from schemas.asr import AsrPreflight
 from schemas.base import Event
-from schemas.call import CallAnswered, CallEnded, CallResult
+from schemas.call import CallAnswered, CallEnded
 from schemas.control import ControlMessage, ControlReply, Flush, Inject, Say
-from schemas.llm import utterance_of
+from schemas.llm import NextStep, utterance_of
 from schemas.playout import PlayoutFlushed
-from schemas.session import CallSession, ConversationContext, Exchange, SessionStatus, Speaker
-from schemas.turn import TurnEnded, TurnInterrupted
-from services.llm.answering import Answering
+from schemas.session import Exchange, Speaker
+from schemas.turn import TurnAway, TurnEnded, TurnInterrupted
+from services.llm.answering import Answering, Cause
 from services.llm.conversation import EVENTS, Conversation
-from services.llm.deadline import Deadline
-from services.llm.engine import Engine, ToolResult
-from services.llm.farewell import Farewell
-from services.llm.keeper import Keeper
+from services.llm.engine import ToolResult
+from services.llm.farewell import CALLER_AWAY, Farewell
+from services.llm.guessing import Guessing, request_for
+from services.llm.keeping import Keeping
 from services.llm.record import AgentRecord
 from services.llm.sentences import split_sentences
-from services.llm.tools import Toolbox
+from services.llm.workplace import Workplace
 
 log = get_logger(__name__)
 
@@ -47,42 +42,24 @@ SERVICE = "llm"
 TEXT_LIMIT = 1000
 """Longest text of a Say or Inject command, characters."""
 
-CONTEXT_READ_MS = 200
-"""A successor answers without injected lines rather than later."""
-
 DRAIN_MS = 500
 """Deadline of the last writes of a call that is handed over."""
 
 STORE_MS = 5000
 """Deadline of the last writes of a call that is over."""
 
-CONTEXT_BYTES = 60_000
-"""Largest context that is written; the bucket takes 64 KiB."""
-
 SAYINGS_LIMIT = 20
 """Texts of Say commands that may wait for their turn to be spoken."""
 
 CANNOT_TRANSFER = "I am sorry, I can not transfer you right now."
-_CONTEXT_ENCODER = msgspec.json.Encoder()
 
 
-class Workplace(NamedTuple):
-    """What all calls of a worker share.
+class Received(NamedTuple):
+    """The end of a turn as it arrived: when, how long it was on its way, and in which context (of its trace)."""
 
-    ``providers``: engines of the stages, for ``CallSession.ai_provider_config``. ``over``: told when a call has ended.
-    """
-
-    connection: Connection
-    worker: str
-    engine: Engine
-    toolbox: Toolbox
-    clock: Clock
-    contexts: TypedBucket[ConversationContext]
-    sessions: TypedBucket[CallSession]
-    deadline_ms: int
-    context_ttl_us: int
-    providers: dict[str, str]
-    over: Callable[[str], Awaitable[None]]
+    at_us: int
+    bus_hop_ms: float
+    context: contextvars.Context
 
 
 class LlmCall:
@@ -102,14 +79,21 @@ class LlmCall:
             worker=place.worker,
             engine=place.engine.name,
         )
-        self._context = Keeper(place.contexts, claim.call_id, self._context_after, place.clock)
-        self._session = Keeper(place.sessions, claim.call_id, self._session_after, place.clock)
+        self._keeping = Keeping(claim, place, self.conversation)
+        self._guessing = Guessing(
+            place.engine,
+            self.conversation,
+            place.clock,
+            place.figures,
+            enabled=place.settings.preemptive,
+            deadline_ms=place.settings.deadline_ms,
+        )
         self._farewell = Farewell(place.connection, self.conversation, place.clock, self._not_transferred)
-        self._claimed_us = place.clock.now_us()
         self._sayings: deque[tuple[str, ...]] = deque()
-        self._received: dict[int, tuple[int, contextvars.Context]] = {}
+        self._passed_away = -1
+        self._received: dict[int, Received] = {}
         self._wake = asyncio.Event()
-        self._answering: tuple[int, asyncio.Task[None]] | None = None
+        self._answering: tuple[Answering, asyncio.Task[None]] | None = None
         self._tools: set[asyncio.Task[ToolResult]] = set()
         self._feed: CallFeed | None = None
         self._control: Subscription | None = None
@@ -120,7 +104,7 @@ class LlmCall:
     async def open(self) -> None:
         """Begin to follow the call. Returns once its events are received; everything else happens in tasks."""
         place, claim = self._place, self._claim
-        self._session.touch()
+        self._keeping.session.touch()
         self._control = await serve_control(
             place.connection, "llm", claim.call_id, claim.tenant, self._command, service=SERVICE
         )
@@ -133,35 +117,47 @@ class LlmCall:
         """Another owns the call, or nobody in this process: say nothing more."""
         self._released = True
         self._farewell.cancel()
+        self._guessing.drop()
         for task in (self._answering[1] if self._answering else None, self._task):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         if why == "draining":
-            await self._context.flush(DRAIN_MS)
+            await self._keeping.context.flush(DRAIN_MS)
         await self._close(DRAIN_MS if why == "draining" else 0)
 
     # --- events ------------------------------------------------------------------------------------------------------
 
     def _take_in(self, event: Event) -> None:
         if isinstance(event, TurnEnded):
-            self._received.setdefault(event.turn, (self._place.clock.now_us(), contextvars.copy_context()))
+            now_us = self._place.clock.now_us()
+            received = Received(now_us, max(0, now_us - event.at_us) / 1000, contextvars.copy_context())
+            self._received.setdefault(event.turn, received)
         self.conversation.apply(event)
-        if isinstance(event, TurnInterrupted | PlayoutFlushed):
-            self._stop_answer(event.utterance_id)
-        elif isinstance(event, CallAnswered):
-            self._session.touch()
-        elif isinstance(event, CallEnded):
-            self._farewell.cancel()
-            self._stop_answer(None)
+        match event:
+            case AsrPreflight() if self._ready and not self._released:
+                self._guessing.think(event)
+            case TurnInterrupted() | PlayoutFlushed():
+                self._guessing.look()
+            case CallAnswered():
+                self._keeping.session.touch()
+            case CallEnded():
+                self._farewell.cancel()
+                self._guessing.drop()
+                self._stop_answer(None)
+        if self._answering is not None:
+            answering = self._answering[0]
+            answering.look()
+            if self.conversation.is_void(answering.utterance_id):
+                self._stop_answer(None)
         if self._ready:
-            self._context.touch()
+            self._keeping.context.touch()
         self._wake.set()
 
     def _stop_answer(self, utterance_id: int | None) -> bool:
         """Stop the answer in the making if it is this utterance (None: whichever); whether there was one."""
-        if self._answering is None or utterance_id not in (None, self._answering[0]):
+        if self._answering is None or utterance_id not in (None, self._answering[0].utterance_id):
             return False
         self._answering[1].cancel()
         return True
@@ -187,52 +183,84 @@ class LlmCall:
         await feed.caught_up.wait()
         if self._claim.takeover:
             await self._record.prepare()
-            await self._read_context()
+            await self._keeping.read()
         self._ready = True
-        self._context.touch()
+        self._keeping.context.touch()
         while self.conversation.ended is None and not self._released:
             self._wake.clear()
             turn = self.conversation.pending_turn()
             if turn is not None:
                 await self._answer(turn)
-            elif self._sayings and self.conversation.answered is not None:
+            elif (away := self._silence()) is not None:
+                self._ask(away)
+            elif self._sayings and self._room() is not None:
                 self._say(self._sayings.popleft())
             else:
                 self._farewell.check()
                 await self._wake.wait()
-            self._context.touch()
+            self._keeping.context.touch()
 
     async def _answer(self, turn: int) -> None:
         """Answer a turn; an interruption ends it early. It runs in the context of the event that ended the turn, so
         that its trace goes on."""
-        place = self._place
-        received_us, context = self._received.pop(turn, (place.clock.now_us(), contextvars.copy_context()))
+        place, ended = self._place, self.conversation.turns.get(turn)
+        received = self._received.pop(turn, Received(place.clock.now_us(), 0.0, contextvars.copy_context()))
+        request = request_for(self.conversation, turn)
+        if ended is not None:
+            request = request._replace(text=ended.text, digits=ended.digits, why=ended.why)
+        preemptive, guess = self._guessing.take(request)
         answering = Answering(
-            turn,
+            Cause(request, received.at_us, received.bus_hop_ms, preemptive, guess),
             self.conversation,
             self._record,
             place.engine,
             place.toolbox,
             place.clock,
-            deadline_ms=place.deadline_ms,
-            received_us=received_us,
+            deadline_ms=place.settings.deadline_ms,
+            manners=place.manners,
+            filler_ms=place.settings.filler_ms,
             tasks=self._tools,
         )
-        task = asyncio.get_running_loop().create_task(answering.run(), name="llm-answer", context=context)
-        self._answering = (answering.utterance_id, task)
+        task = asyncio.get_running_loop().create_task(answering.run(), name="llm-answer", context=received.context)
+        self._answering = (answering, task)
         try:
             await asyncio.wait({task})
         finally:
             self._answering = None
+            if guess is not None:
+                # Where it was stopped before it began, nobody else lets go of the run.
+                await guess.close()
         if not task.cancelled():
             task.result()
 
-    def _say(self, sentences: tuple[str, ...]) -> None:
+    def _room(self) -> int | None:
+        """The utterance that comes next beside the answer of the current turn; None: there is none to be had."""
         turn = self.conversation.current_turn()
-        utterance_id = utterance_of(turn, self.conversation.next_part(turn))
+        part = self.conversation.next_part(turn) if self.conversation.answered is not None else None
+        return None if part is None else utterance_of(turn, part)
+
+    def _say(self, sentences: tuple[str, ...]) -> None:
+        utterance_id = self._room()
+        assert utterance_id is not None
         for index, text in enumerate(sentences):
             self._record.sentence(utterance_id, index, text)
-        self._record.still_listening(utterance_id)
+        self._record.beside(utterance_id)
+
+    def _silence(self) -> TurnAway | None:
+        away = self.conversation.pending_away()
+        return away if away is not None and away.number > self._passed_away else None
+
+    def _ask(self, away: TurnAway) -> None:
+        """Say something to a caller who says nothing. What a predecessor began to say is ended, not said again."""
+        manners, self._passed_away = self._place.manners, away.number
+        utterance_id = self.conversation.asked.get(away.number, self._room())
+        sentences = split_sentences(manners.away_goodbye if away.last else manners.away)
+        if utterance_id is not None and sentences:
+            for index, text in enumerate(sentences):
+                self._record.sentence(utterance_id, index, text, manners.language, away=away.number)
+            self._record.beside(utterance_id, NextStep.HANG_UP if away.last else NextStep.LISTEN)
+        elif away.last:
+            self._farewell.leave(CALLER_AWAY)
 
     def _not_transferred(self, error: str) -> None:
         turn = self.conversation.current_turn()
@@ -242,12 +270,11 @@ class LlmCall:
 
     async def _end(self) -> None:
         """The call is over: write what is left to write, and let go."""
-        self._session.touch()
-        self._context.touch()
+        self._keeping.session.touch()
+        self._keeping.context.touch()
         if self._tools:
             await asyncio.wait(set(self._tools), timeout=STORE_MS / 1000)
-        await self._session.flush(STORE_MS)
-        await self._context.flush(STORE_MS)
+        await self._keeping.flush(STORE_MS)
         await self._close(STORE_MS)
         await self._place.over(self._claim.call_id)
 
@@ -258,13 +285,14 @@ class LlmCall:
         if self._control is not None:
             await self._control.close()
         await self._record.recorder.close(timeout_ms)
-        await self._session.close()
-        await self._context.close()
+        await self._guessing.close()
+        await self._keeping.close()
 
     def _fenced(self, event: Event) -> None:
         """A successor has ended an utterance: the call is lost, whatever this worker believes."""
         self._released = True
         self._farewell.cancel()
+        self._guessing.drop()
         self._stop_answer(None)
         self._wake.set()
 
@@ -299,68 +327,14 @@ class LlmCall:
         else:
             turn, now_us = self.conversation.current_turn(), self._place.clock.now_us()
             self.conversation.injected.append(Exchange(speaker=Speaker.SYSTEM, text=text, turn=turn, at_us=now_us))
-            self._context.touch()
+            self._keeping.context.touch()
         self._wake.set()
 
     def _flush(self, utterance_id: int | None) -> ControlReply:
         """Stop the answer in the making and end it where it stands."""
-        if self._answering is None or utterance_id not in (None, self._answering[0]):
+        if self._answering is None or utterance_id not in (None, self._answering[0].utterance_id):
             return ControlReply(ok=False, error="unknown_utterance", message="no answer of this id is in the making")
-        current = self._answering[0]
-        self._stop_answer(current)
-        self._record.still_listening(current)
+        answering = self._answering[0]
+        self._stop_answer(None)
+        self._record.beside(answering.utterance_id, timing=answering.timing())
         return ControlReply(ok=True)
-
-    # --- what is kept ------------------------------------------------------------------------------------------------
-
-    async def _read_context(self) -> None:
-        """A predecessor's injected lines; everything else stands in the events."""
-        try:
-            async with Deadline(self._place.clock, CONTEXT_READ_MS):
-                entry = await self._place.contexts.get(self._claim.call_id)
-        except (TimeoutError, BusError) as error:
-            log.warning(
-                "context_unread",
-                message=f"going on without injected lines of before: {type(error).__name__}",
-                call_id=self._claim.call_id,
-            )
-            return
-        self._adopt_lines(entry.value if entry else None)
-
-    def _adopt_lines(self, context: ConversationContext | None) -> None:
-        known = self.conversation.injected
-        lines = [line for line in context.conversation_history if line.speaker is Speaker.SYSTEM] if context else []
-        known[:0] = [line for line in lines if line not in known]
-
-    def _context_after(self, current: ConversationContext | None) -> ConversationContext:
-        self._adopt_lines(current)
-        mine = self.conversation.context(self._place.context_ttl_us)
-        if current is not None and current.last_turn > mine.last_turn:
-            return current
-        while len(_CONTEXT_ENCODER.encode(mine)) > CONTEXT_BYTES and mine.conversation_history:
-            shorter = mine.conversation_history[len(mine.conversation_history) // 4 + 1 :]
-            mine = msgspec.structs.replace(mine, conversation_history=shorter)
-        return mine
-
-    def _session_after(self, current: CallSession | None) -> CallSession:
-        offered, answered, ended = self._claim.offered, self.conversation.answered, self.conversation.ended
-        return CallSession(
-            session_id=offered.call_id,
-            tenant=offered.tenant,
-            caller_phone=offered.caller[:20],
-            sip_call_id=offered.sip_call_id,
-            call_start_us=answered.media_epoch_us if answered else offered.at_us,
-            call_end_us=ended.at_us if ended else None,
-            status=_status(ended),
-            ai_provider_config=self._place.providers,
-            created_at_us=current.created_at_us if current else self._claimed_us,
-        )
-
-
-def _status(ended: CallEnded | None) -> SessionStatus:
-    if ended is None:
-        return SessionStatus.ACTIVE
-    return {
-        CallResult.COMPLETED: SessionStatus.COMPLETED,
-        CallResult.CANCELLED: SessionStatus.INTERRUPTED,
-    }.get(ended.result, SessionStatus.FAILED)

@@ -50,7 +50,8 @@ class Request(NamedTuple):
         text: what the caller said; empty for a turn of keys, for silence, and for the greeting.
         digits: keys that the caller pressed.
         why: how the turn ended (``schemas.turn.TurnEnded.why``).
-        history: the conversation before this turn; of the agent only what was heard.
+        history: the conversation before this turn; of the agent only what was heard, and of that what answered
+            something: what was said to bridge a wait (``schemas.llm.LlmSentence.filler``) is left out.
         state, slots: what the engine's last :class:`Answer` said; empty before the greeting.
         said: sentences of this very answer that are already on their way to the caller, because a worker died in the
             middle of it. The run yields them again, in their place; the call does not say them twice. A model
@@ -127,7 +128,13 @@ class Run(Protocol):
 
 
 class Engine(Protocol):
-    """What thinks of the answers of all calls of a process."""
+    """What thinks of the answers of all calls of a process.
+
+    A run may be opened before the caller's turn has ended, on words that have stood still, and be cancelled without a
+    word where they change (``services.llm.guessing``); a tool that such a run asks for is not run before the turn has
+    ended. An engine whose agent has its own words for a wait or a silent caller tells them in an attribute ``manners``
+    (``services.llm.manners.Manners``).
+    """
 
     @property
     def name(self) -> str: ...

@@ -9,10 +9,9 @@ from bus.clock import Clock, Timer
 from bus.control import send_control
 from bus.interface import Connection
 from bus.logs import get_logger
-from schemas.base import Command
 from schemas.control import Hangup, Transfer
 from schemas.llm import NextStep
-from services.llm.conversation import Conversation
+from services.llm.conversation import Closing, Conversation
 from services.llm.deadline import pause
 
 log = get_logger(__name__)
@@ -22,6 +21,9 @@ HEARD_DEADLINE_MS = 30_000
 
 ATTEMPTS = 5
 RETRY_MS = 500
+CALLER_AWAY = "caller_away"
+"""Reason of a hang-up on a caller who says nothing."""
+
 TRANSFER_TARGET = "transfer_target"
 """The slot that says whom the caller is handed to."""
 
@@ -50,11 +52,15 @@ class Farewell:
         if closing is None:
             self._stop_timer()
             return
-        step, heard = closing
-        if heard:
-            self._begin(step)
-        elif self._timer is None and self._conversation.current_turn() > self._tried:
+        if closing.heard:
+            self._begin(closing)
+        elif self._timer is None and closing.utterance_id > self._tried:
             self._timer = self._clock.call_later(HEARD_DEADLINE_MS, self._late)
+
+    def leave(self, reason: str) -> None:
+        """Hang up now, without a word."""
+        command = Hangup(call_id=self._conversation.call_id, tenant=self._conversation.tenant, reason=reason)
+        self._start(command)
 
     def cancel(self) -> None:
         """The call is over or belongs to somebody else."""
@@ -75,22 +81,26 @@ class Farewell:
                 message=f"nobody said that the farewell was played within {HEARD_DEADLINE_MS} ms",
                 call_id=self._conversation.call_id,
             )
-            self._begin(closing[0])
+            self._begin(closing)
 
-    def _begin(self, step: NextStep) -> None:
-        """Once a turn: a step that the edge refused is not tried again until the caller has spoken."""
+    def _begin(self, closing: Closing) -> None:
+        """Once an utterance: a step that the edge refused is not tried again until the agent asks for one again."""
         self._stop_timer()
-        turn = self._conversation.current_turn()
-        if turn > self._tried:
-            self._tried = turn
-            self._task = asyncio.get_running_loop().create_task(self._end(step), name="llm-farewell")
-
-    async def _end(self, step: NextStep) -> None:
+        if closing.utterance_id <= self._tried:
+            return
+        self._tried = closing.utterance_id
         call_id, tenant = self._conversation.call_id, self._conversation.tenant
-        command: Command = Hangup(call_id=call_id, tenant=tenant, reason="agent_hung_up")
-        if step is NextStep.TRANSFER:
+        if closing.step is NextStep.TRANSFER:
             target = self._conversation.slots.get(TRANSFER_TARGET, "")
-            command = Transfer(call_id=call_id, tenant=tenant, target=target, reason="agent_transferred")
+            self._start(Transfer(call_id=call_id, tenant=tenant, target=target, reason="agent_transferred"))
+        else:
+            reason = CALLER_AWAY if closing.away else "agent_hung_up"
+            self._start(Hangup(call_id=call_id, tenant=tenant, reason=reason))
+
+    def _start(self, command: Hangup | Transfer) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._end(command), name="llm-farewell")
+
+    async def _end(self, command: Hangup | Transfer) -> None:
         error = ""
         for _ in range(ATTEMPTS):
             reply = await send_control(self._connection, "edge", command)
@@ -100,6 +110,7 @@ class Farewell:
             if error in ("not_supported", "invalid_argument"):
                 break
             await pause(self._clock, RETRY_MS)
-        log.error("farewell_failed", message=f"the edge did not {step.value}: {error}", call_id=call_id)
-        if step is NextStep.TRANSFER:
+        what = "transfer" if isinstance(command, Transfer) else "hang up"
+        log.error("farewell_failed", message=f"the edge did not {what}: {error}", call_id=command.call_id)
+        if isinstance(command, Transfer):
             self._refused(error)

@@ -6,7 +6,7 @@ not said again.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from bus.clock import Clock
 from bus.publish import Recorder
@@ -16,6 +16,19 @@ from schemas.llm import ListenFor, LlmDone, LlmSentence, NextStep, ToolCalled, T
 from schemas.subjects import event_subject
 from services.llm.conversation import Conversation
 from services.llm.tools import ToolOutcome
+
+
+class Timing(NamedTuple):
+    """How an answer came about; the fields are those of ``schemas.llm.LlmDone``."""
+
+    ttft_ms: float = 0.0
+    ttfs_ms: float = 0.0
+    preemptive: str = ""
+    bus_hop_ms: float = 0.0
+    queue_wait_ms: float = 0.0
+
+
+UNTIMED = Timing()
 
 
 class AgentRecord:
@@ -42,7 +55,16 @@ class AgentRecord:
         base = self._base()
         await self.recorder.prepare(event_subject(LlmDone, base["call_id"], base["tenant"]))
 
-    def sentence(self, utterance_id: int, index: int, text: str, language: str = "en") -> None:
+    def sentence(
+        self,
+        utterance_id: int,
+        index: int,
+        text: str,
+        language: str = "en",
+        *,
+        filler: bool = False,
+        away: int | None = None,
+    ) -> None:
         """Say a sentence; one that is on record already is not said again."""
         if index not in self._conversation.utterance(utterance_id).sentences:
             self._record(
@@ -53,6 +75,8 @@ class AgentRecord:
                     index=index,
                     text=text,
                     language=language,
+                    filler=filler,
+                    away=away,
                 )
             )
 
@@ -64,8 +88,7 @@ class AgentRecord:
         then: NextStep,
         listen_for: ListenFor,
         slots: dict[str, str],
-        ttft_ms: float = 0.0,
-        ttfs_ms: float = 0.0,
+        timing: Timing = UNTIMED,
     ) -> None:
         """End an utterance. Fenced: refused where a successor has ended one since."""
         self._record(
@@ -78,18 +101,22 @@ class AgentRecord:
                 then=then,
                 listen_for=listen_for,
                 slots=slots,
-                ttft_ms=ttft_ms,
-                ttfs_ms=ttfs_ms,
                 engine=self._engine,
+                **timing._asdict(),
             ),
             fenced=True,
         )
 
-    def still_listening(self, utterance_id: int) -> None:
-        """End an utterance that changes nothing: the agent listens for what it listened for before."""
+    def beside(self, utterance_id: int, then: NextStep = NextStep.LISTEN, timing: Timing = UNTIMED) -> None:
+        """End an utterance that changes nothing: the agent listens for what it listened for before, if it listens."""
         said = self._conversation
         self.done(
-            utterance_id, intent=said.intent, then=NextStep.LISTEN, listen_for=said.listen_for, slots=dict(said.slots)
+            utterance_id,
+            intent=said.intent,
+            then=then,
+            listen_for=said.listen_for,
+            slots=dict(said.slots),
+            timing=timing,
         )
 
     def tool_called(self, turn: int, tool_call_id: str, name: str, arguments: dict[str, Any]) -> None:

@@ -14,9 +14,11 @@ from bus.service import EXIT_CONFIG, ServiceContext, run_service
 from config.load import ConfigError, load
 from config.settings import Settings
 from schemas.session import CallSession, ConversationContext, Stage
-from services.llm.call import LlmCall, Workplace
+from services.llm.call import LlmCall
 from services.llm.engine import Engine, EngineError, load_engine
+from services.llm.manners import manners_of
 from services.llm.tools import Toolbox
+from services.llm.workplace import Workplace
 
 TOOL_THREADS = 8
 MINUTE_US = 60_000_000
@@ -74,7 +76,9 @@ class Worker:
             clock=self._clock,
             contexts=await TypedBucket.open(connection, "context", ConversationContext),
             sessions=await TypedBucket.open(connection, "calls", CallSession),
-            deadline_ms=settings.llm.deadline_ms,
+            settings=settings.llm,
+            manners=manners_of(self._engine, settings.llm),
+            figures=self.owner.figures,
             context_ttl_us=settings.streams.context_ttl_min * MINUTE_US,
             providers={"asr": settings.asr.engine, "llm": settings.llm.engine, "tts": settings.tts.engine},
             over=self.owner.finished,

@@ -14,6 +14,7 @@ from services.llm import dialogue
 from services.llm.agent_check import build_agent
 from services.llm.agent_file import Agent, AgentFileError, find_agent, read_document
 from services.llm.engine import Answer, Capabilities, EngineError, Request, Step, ToolCall, ToolResult
+from services.llm.manners import Manners
 from services.llm.tools import ToolError, ToolSpec, load_tools
 
 
@@ -60,6 +61,8 @@ class ScriptedEngine:
 
     def __init__(self, agent: Agent, tools: Sequence[ToolSpec]) -> None:
         self.agent = agent
+        head = agent.head
+        self.manners = Manners(head.fillers, head.away, head.away_goodbye, head.language)
         self.tools = tools
         self.capabilities = Capabilities(streaming=True, tools=True, languages=(agent.head.language,))
 

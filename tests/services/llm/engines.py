@@ -71,6 +71,25 @@ class SlowEngine(FakeEngine):
         yield self.answer(request)._replace(ttft_ms=0.4 * self._pause_ms)
 
 
+class TimedEngine(FakeEngine):
+    """The greeting, and then to each turn the same steps, each after its delay in milliseconds. A text step is a
+    sentence, with ``{turn}`` put in; an error is raised."""
+
+    def __init__(self, *steps: tuple[int, str | ToolCall | Exception], tools: tuple[ToolSpec, ...] = ()) -> None:
+        super().__init__(tools)
+        self._steps = steps
+
+    async def steps(self, request: Request, run: FakeRun) -> AsyncIterator[Step]:
+        for delay_ms, step in self._steps if request.turn else ((0, "Welcome to the bank."),):
+            if delay_ms:
+                await asyncio.sleep(delay_ms / 1000)
+            if isinstance(step, Exception):
+                raise step
+            yield Sentence(step.format(turn=request.turn)) if isinstance(step, str) else step
+        run._over = True
+        yield self.answer(request)
+
+
 class BrokenEngine(FakeEngine):
     """Fails at "bad turn", in the way that ``where`` says."""
 

@@ -270,7 +270,7 @@ def test_a_failing_engine_apologises_and_the_call_goes_on(engine: BrokenEngine, 
     async def scenario() -> None:
         world = World()
         await world.begin()
-        await world.work(engine)
+        await world.work(engine, settings=settings_with(filler_ms=0))
         await world.answer()
         await world.say(1, "good turn")
         listen_for = world.done(1).listen_for
@@ -440,13 +440,13 @@ class TestWhatIsKept:
             await world.begin()
             call = await world.work()
             broken = BrokenBucket()
-            call._context._bucket = broken  # type: ignore[assignment]
-            call._session._bucket = broken  # type: ignore[assignment]
+            call._keeping.context._bucket = broken  # type: ignore[assignment]
+            call._keeping.session._bucket = broken  # type: ignore[assignment]
             await world.answer()
             assert len(world.answer_to(0)) == 2
             assert await world.say(1, "where is my card")
             assert broken.attempts > 1
-            call._context._bucket = await TypedBucket.open(world.connection, "context", ConversationContext)
+            call._keeping.context._bucket = await TypedBucket.open(world.connection, "context", ConversationContext)
             await world.rest(5000)
             assert (await world.context()).last_turn == 1
 

@@ -75,7 +75,7 @@ def fold(*events: Event) -> Conversation:
 
 
 def heard(*events: Event) -> str:
-    return fold(*events).utterance(0).heard
+    return fold(*events).utterance(0).heard()
 
 
 TWO = (sentence(0, 0, "Welcome to Example Bank."), sentence(0, 1, "How can I help you?"))
@@ -112,7 +112,10 @@ class TestHeard:
 
     def test_words_as_the_synthesis_counts_them(self) -> None:
         spoke = spoken(0, 0, ("Welcome", "to", "Example", "Bank", "dot"))
-        assert heard(*TWO, spoke, flushed(0, 0, 410)) == "Welcome to Example Bank"
+        assert heard(*TWO, spoke, flushed(0, 0, 410)) == "Welcome to Example", (
+            "in proportion: rather too few than unheard"
+        )
+        assert heard(*TWO, spoke, flushed(0, 0, 500)) == "Welcome to Example Bank."
 
     def test_a_cut_sentence_whose_synthesis_is_unknown_was_not_heard(self) -> None:
         assert heard(*TWO, flushed(0, 1, 500)) == "Welcome to Example Bank."
@@ -148,8 +151,10 @@ class TestPending:
     def test_a_turn_whose_answer_is_void_is_not_pending(self) -> None:
         interrupted = TurnInterrupted(**BASE, turn=2, utterance_id=100)
         assert fold(answered(), done(0), ended(1), interrupted).pending_turn() is None
-        resumed = TurnResumed(**BASE, turn=2, utterance_id=100)
-        assert fold(answered(), done(0), ended(1), interrupted, resumed).pending_turn() == 1
+        # What was interrupted is void in every stage: nothing brings it back.
+        resumed = TurnResumed(**BASE, turn=2, utterance_id=100, media_time_ms=900)
+        assert fold(answered(), done(0), ended(1), interrupted, resumed).pending_turn() is None
+        assert fold(answered(), done(0), ended(1), resumed).pending_turn() == 1
 
     def test_nothing_after_the_end(self) -> None:
         end = CallEnded(**BASE, edge="e", result=CallResult.COMPLETED, reason="x", ended_by=EndedBy.CALLER)
@@ -161,9 +166,9 @@ class TestClosing:
         assert fold(answered()).closing() is None
         assert fold(answered(), done(0)).closing() is None
         bye = (answered(), done(0), ended(1), done(1, then=NextStep.HANG_UP))
-        assert fold(*bye).closing() == (NextStep.HANG_UP, False)
+        assert fold(*bye).closing() == (NextStep.HANG_UP, False, 100, False)
         finished = PlayoutFinished(**BASE, utterance_id=100, media_time_ms=0)
-        assert fold(*bye, finished).closing() == (NextStep.HANG_UP, True)
+        assert fold(*bye, finished).closing() == (NextStep.HANG_UP, True, 100, False)
         assert fold(*bye, finished, ended(2)).closing() is None
         assert fold(*bye, flushed(100, 0, 0)).closing() is None
 
@@ -174,9 +179,9 @@ class TestClosing:
             done(0, 1),
             PlayoutFinished(**BASE, utterance_id=0, media_time_ms=0),
         )
-        assert fold(*events).closing() == (NextStep.HANG_UP, False)
+        assert fold(*events).closing() == (NextStep.HANG_UP, False, 0, False)
         later = PlayoutFinished(**BASE, utterance_id=1, media_time_ms=0)
-        assert fold(*events, later).closing() == (NextStep.HANG_UP, True)
+        assert fold(*events, later).closing() == (NextStep.HANG_UP, True, 0, False)
 
 
 def test_an_utterance_beside_the_answer_changes_no_state() -> None:

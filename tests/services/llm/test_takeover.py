@@ -355,7 +355,7 @@ def test_a_successors_context_is_not_written_over() -> None:
         await world.answer()
         before = await world.context()
         newer = msgspec.structs.replace(before, last_turn=9)
-        assert first._context_after(newer) == newer
+        assert first._keeping.context_after(newer) == newer
 
     run_virtual(scenario())
 
