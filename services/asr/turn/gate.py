@@ -22,6 +22,9 @@ FAINT_DBFS = -53.0
 VOICED_DBFS = -45.0
 """Mean level of a window over which it holds sound that a caller would call heard; a voiced sample is a bit louder."""
 
+QUIET_MARGIN_DB = 10.0
+"""Of a quiet caller, whose loudest window is not so far over :data:`VOICED_DBFS`, softer windows are sound, too."""
+
 NOISE_MARGIN_DB = 5.0
 """Sound is this much over the line's noise, where that is louder than :data:`VOICED_DBFS` would need."""
 
@@ -76,6 +79,7 @@ class Gate:
         self.began_ms = 0
         self.last_voiced_ms = 0
         self._last_speech_ms = 0
+        self._peak_dbfs = 0.0
         self._rise: _Rise | None = None
         self._noise_dbfs: float | None = None
         self._before: deque[tuple[int, float]] = deque(maxlen=LOOK_BACK_MS // 10)
@@ -120,7 +124,9 @@ class Gate:
         if probability < self._confidence - EXIT_MARGIN or level_dbfs < FAINT_DBFS:
             return self.quiet(end_ms)
         self._last_speech_ms = max(self._last_speech_ms, end_ms)
-        if level_dbfs >= min(LOUDEST_LIMIT_DBFS, self._sound_dbfs(VOICED_DBFS)):
+        self._peak_dbfs = max(self._peak_dbfs, level_dbfs)
+        softest_dbfs = min(VOICED_DBFS, self._peak_dbfs - QUIET_MARGIN_DB)
+        if level_dbfs >= min(LOUDEST_LIMIT_DBFS, self._sound_dbfs(softest_dbfs)):
             self.last_voiced_ms = max(self.last_voiced_ms, end_ms)
         return None
 
@@ -145,11 +151,12 @@ class Gate:
         if rise.sure_ms < SURE_SHARE * self._start_ms:
             return None
         onset_ms = self._onset_ms(rise)
-        return self._begin(onset_ms, rise.last_voiced_ms, end_ms) if end_ms - onset_ms >= self._start_ms else None
+        return self._begin(onset_ms, rise, end_ms) if end_ms - onset_ms >= self._start_ms else None
 
-    def _begin(self, onset_ms: int, last_voiced_ms: int, end_ms: int) -> VoiceBegan:
+    def _begin(self, onset_ms: int, rise: _Rise, end_ms: int) -> VoiceBegan:
         self.voiced = True
-        self.began_ms, self.last_voiced_ms, self._last_speech_ms = onset_ms, last_voiced_ms, end_ms
+        self.began_ms, self.last_voiced_ms, self._last_speech_ms = onset_ms, rise.last_voiced_ms, end_ms
+        self._peak_dbfs = rise.peak_dbfs
         self._rise = None
         self._before.clear()
         return VoiceBegan(onset_ms)

@@ -149,3 +149,11 @@ def test_silence_of_the_line_ends_what_rises_and_in_time_what_is_said() -> None:
     assert made.quiet(made.deadline_ms - 1) is None
     assert made.quiet(made.deadline_ms) == VoiceEnded(2000 + length_ms(VOWEL))
     assert made.quiet(10_000) is None
+
+
+def test_the_whole_of_a_quiet_callers_speech_is_sound() -> None:
+    """Under the level that other callers' sound has: its end is not the moment at which it was known to be speech."""
+    speech = Sound(40, 0.95, -50.0)
+    end = length_ms(QUIET, speech)
+    (_, (ended, _)) = hear(gate(), QUIET, speech, QUIET)
+    assert ended == VoiceEnded(end)
