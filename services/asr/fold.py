@@ -55,8 +55,8 @@ class CallFold:
 
     @property
     def turn_open(self) -> bool:
-        """A turn was announced and has not ended."""
-        return self._open
+        """A turn was announced and has not ended, or the caller speaks."""
+        return self._open or self._voiced
 
     @property
     def start(self) -> Start:

@@ -1,16 +1,17 @@
 """The caller's turn: when it begins, what belongs to it, and when it is the agent's turn.
 
-Theory of operation. The gate (``gate.py``) turns speech probabilities into VOICE and SILENCE. VOICE opens a turn and a
-run of the engine; when the caller has been silent for as long as patience lasts (PATIENCE_OVER) the run is finished,
-and once its final is there the turn ends. How long patience lasts is said by ``endpointing.py``. Keys are a turn as
-well: they end it when they are as many as expected, at the terminator, or ``dtmf_timeout_ms`` after the last one.
-Speech while a final is awaited is kept and taken up after it. A turn of ``monologue_limit_ms`` is answered as it
-stands; what the caller goes on to say is the next one.
+Theory of operation. The gate (``gate.py``) turns speech probabilities into VOICE and SILENCE. VOICE opens a run of the
+engine. The turn begins once it is CERTAIN that it will be answered, so that each turn that begins also ends: it has
+words, or its speech is too long for a noise, or it has stopped the agent. When the caller has been silent for as long
+as patience lasts (PATIENCE_OVER) the run is finished, and once its final is there the turn ends. How long patience
+lasts is said by ``endpointing.py``. Keys are a turn as well: they end it when they are as many as expected, at the
+terminator, or ``dtmf_timeout_ms`` after the last one. Speech while a final is awaited is kept and taken up after it. A
+turn of ``monologue_limit_ms`` is answered as it stands; what the caller goes on to say is the next one.
 
-Noise ends no turn. Where a final is empty nothing is announced: the turn stays open under its number, its next final is
-its next part, and it ends with the words that come then. But who spoke for :data:`UNCLEAR_SPEECH_MS`, or made the
-agent fall silent, waits for an answer: such a turn ends without words, with confidence 0. Words that only say "I am
-listening" while the agent speaks belong to no turn; the floor (``floor.py``) knows them.
+Noise is no turn. Where a final is empty nothing is announced, and the next final is the next part under the same
+number. But who spoke for :data:`UNCLEAR_SPEECH_MS`, or made the agent fall silent, waits for an answer: such a turn
+ends without words, with confidence 0. Words that only say "I am listening" while the agent speaks belong to no turn;
+the floor (``floor.py``) knows them.
 """
 
 from __future__ import annotations
@@ -138,11 +139,11 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
 
     def _conclude(self) -> None:
         """The last awaited final is there: is it a turn?"""
-        if not self._keys and self._floor.settle(self._text(), self._now_ms, voiced=self.gate.voiced):
+        listening = self._floor.settle(self._text(), self._now_ms, voiced=self.gate.voiced, certain=self._open)
+        if listening and not self._keys:
             self.pull(_T.BACKCHANNEL)
             return
-        self._unanswered = self._unanswered or self._floor.stopped_by_caller()
-        wanted = self._texts or self._keys or self._failed or self._unanswered
+        wanted = self._texts or self._keys or self._failed or self._unanswered or self._open or self._floor.stopped
         self.pull(_T.WORDS if wanted else _T.NOTHING)
 
     def _voice(self, change: VoiceBegan | VoiceEnded | None) -> None:
@@ -168,6 +169,8 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         """Do what is due."""
         self._now_ms = now_ms
         quiet = not self.gate.rising
+        if not self._open and self._is_certain():
+            self.pull(_T.CERTAIN)
         if _due(self._preflight_ms(), now_ms):
             self._prepare()
         if _due(self._ask_ms(), now_ms):
@@ -183,6 +186,12 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
             self.pull(_T.MONOLOGUE)
         if self._run is not None and now_ms - self._run_opened_ms >= RUN_LIMIT_MS:
             self.pull(_T.RUN_FULL)
+
+    def _is_certain(self) -> bool:
+        if self._run is None and not self._awaited:
+            return False
+        long = self._run is not None and self.gate.last_voiced_ms - self._run_speech_ms >= UNCLEAR_SPEECH_MS
+        return bool(self._texts) or self._floor.stopped or (self._floor.silent and (long or self._unanswered))
 
     def _known(self) -> Silence:
         digits = count_digits(self.partial) if self._expected else 0
@@ -255,7 +264,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
     def _do_open_turn(self) -> None:
         if not self._open:
             self._open = True
-            at_ms, why = (self._first_key_ms, "dtmf") if self._keys else (self._change.at_ms, "speech")
+            at_ms, why = (self._first_key_ms, "dtmf") if self._keys else (self._start_ms or 0, "speech")
             self.commands.append(v.TurnStarted(self.turn, at_ms, why))
 
     def _do_open_run(self) -> None:
@@ -329,7 +338,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
     def _do_drop_words(self) -> None:
         self._texts = {}
         self._unanswered = False
-        self._floor.stopped_by_caller()
+        self._floor.stopped = False
 
     def _do_drop_speech(self) -> None:
         self._confidence = 1.0

@@ -90,6 +90,7 @@ class Floor(Tabled[FloorState, FloorTrigger]):
 
     Attributes:
         utterance_id: what plays or played last; None before the first.
+        stopped: the caller has interrupted the agent and has not been answered since; set back by who answers.
         commands: taken by the machine after each input.
     """
 
@@ -122,7 +123,7 @@ class Floor(Tabled[FloorState, FloorTrigger]):
         self._judged_ms: int | None = None
         self._overlapped = False
         self._near_end = False
-        self._stopped = False
+        self.stopped = False
         self._why = ""
 
     @property
@@ -212,15 +213,16 @@ class Floor(Tabled[FloorState, FloorTrigger]):
         self._confirm("dtmf")
         return True
 
-    def settle(self, text: str, now_ms: int, *, voiced: bool) -> bool:
+    def settle(self, text: str, now_ms: int, *, voiced: bool, certain: bool) -> bool:
         """The caller's words are final; True: they belong to no turn, for they only said "I am listening".
 
         ``voiced``: the caller speaks again already, and what that will be is not known: nothing is taken back.
+        ``certain``: these words will be answered in any case.
         """
         self._now_ms = now_ms
         if self.silent or not (self._overlapped or self.state in _SUSPECT):
             return False
-        listening = self.is_backchannel(text) and not self._near_end
+        listening = self.is_backchannel(text) and not self._near_end and not certain
         if text and not listening:
             self._confirm("words")
             return False
@@ -229,11 +231,6 @@ class Floor(Tabled[FloorState, FloorTrigger]):
             if listening or self.state in _SUSPECT:
                 self._take_back("backchannel" if listening else "noise")
         return listening
-
-    def stopped_by_caller(self) -> bool:
-        """Whether the caller has interrupted the agent since this was asked last: who does so waits for an answer."""
-        stopped, self._stopped = self._stopped, False
-        return stopped
 
     def overlook(self, began_ms: int) -> None:
         """The voice that began then is no reason to stop: a monologue goes on under the answer to it."""
@@ -268,7 +265,7 @@ class Floor(Tabled[FloorState, FloorTrigger]):
         self._interrupted.add(self.utterance_id)
         self._over = max(self._over, self.utterance_id)
         self._overlapped = False
-        self._stopped = True
+        self.stopped = True
         self.commands.append(v.Interrupt(self.utterance_id, self.turn, self._why, self._now_ms, self._voice_ms))
 
     def _do_resume(self) -> None:

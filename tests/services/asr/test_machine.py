@@ -87,10 +87,10 @@ def test_one_utterance() -> None:
 
     assert script.commands == [
         v.VadStarted(400, 1),
-        v.TurnStarted(1, 400, "speech"),
         v.OpenRun(0, 1, 0, 100),
         v.VadStopped(1000, 1),
         v.FinishRun(0, 400, 1000),
+        v.TurnStarted(1, 400, "speech"),
         v.EndTurn(1, "silence", "hello", "", 0.8, 400, 1000),
     ]
     assert (script.machine.caller_state, script.machine.turn) == (CallerState.IDLE, 2)
