@@ -19,6 +19,8 @@ from schemas.subjects import EVENT_BY_NAME
 from services.llm.conversation import Conversation
 
 CALL_ID = "scenario"
+SHARED_FIELDS = ("type", *(field.name for field in msgspec.structs.fields(Event)))
+"""What every event has."""
 
 
 class SeenEvent(NamedTuple):
@@ -39,7 +41,7 @@ class StepTimes(NamedTuple):
 def seen(event: Event, at_ms: int) -> SeenEvent:
     """A recorded event as it is judged."""
     fields = msgspec.to_builtins(event)
-    for name in ("type", *(field.name for field in msgspec.structs.fields(Event))):
+    for name in SHARED_FIELDS:
         fields.pop(name, None)
     return SeenEvent(type_name(type(event)), at_ms, fields)
 
