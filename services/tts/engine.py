@@ -87,7 +87,11 @@ class Engine(Protocol):
         """
 
     def open(self, text: str, *, language: str = "en", label: Label = Label()) -> Run:  # noqa: B008
-        """Begin to speak ``text``. Any text is allowed: empty, very long, any script."""
+        """Begin to speak ``text``. Any text is allowed: empty, very long, any script.
+
+        ``language``: BCP 47 tag of the text. An engine whose voice speaks one language only ignores it, and so does
+        one whose voice somebody chose in the settings.
+        """
 
     async def list_voices(self) -> tuple[str, ...]:
         """Names for the ``voice`` setting; empty where the engine takes any, or can't tell. Needs no ``warm``."""

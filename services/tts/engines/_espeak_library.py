@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,6 +105,7 @@ class EspeakLibrary:
         self._sink: Sink | None = None
         self._sink_error: BaseException | None = None
         self._chosen: tuple[str, int] | None = None
+        self._unusable: set[str] = set()
         # Kept on the object: the library calls it for as long as it lives.
         self._callback = _CALLBACK(self._receive)
 
@@ -124,6 +125,18 @@ class EspeakLibrary:
         """Raise :class:`EngineChoiceError` where there is no such voice."""
         with self._lock:
             self._choose(voice, NORMAL_WORDS_PER_MINUTE)
+
+    def first_voice(self, voices: Sequence[str]) -> str:
+        """The first of these that can be spoken with; not all that eSpeak NG lists can. The last one is not tried."""
+        for voice in voices[:-1]:
+            if voice not in self._unusable:
+                try:
+                    self.check_voice(voice)
+                except EngineChoiceError:
+                    self._unusable.add(voice)
+                else:
+                    return voice
+        return voices[-1]
 
     def speak(self, text: str, voice: str, words_per_minute: int, sink: Sink) -> None:
         """Synthesise ``text``; the pause after a sentence belongs to it.

@@ -28,6 +28,7 @@ CHUNK_BYTES_MAX = SAMPLE_RATE_HZ
 """Half a second: what one turn of the event loop is asked to take at most."""
 
 _WORD = re.compile(r"\S+")
+_TAG = re.compile(r"[a-z]{2,3}(-[a-z0-9]{1,8})*")
 
 
 def create(settings: TtsSection) -> Engine:
@@ -38,12 +39,14 @@ def create(settings: TtsSection) -> Engine:
 class EspeakEngine:
     """One thread speaks for all calls, a piece of at most about 20 s at a time.
 
-    The language of a sentence is not looked at: the voice of the settings speaks everything.
+    Where the settings leave the voice as it is, a sentence in another language is spoken by that language's own voice,
+    if eSpeak NG has one. A voice that somebody chose speaks everything.
     """
 
     def __init__(self, settings: TtsSection) -> None:
         self.capabilities = Capabilities("espeak", SAMPLE_RATE_HZ, streaming=True, word_times=True)
         self._voice = settings.voice
+        self._follows_language = settings.voice == TtsSection().voice
         self._words_per_minute = round(NORMAL_WORDS_PER_MINUTE * settings.speed)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="espeak")
 
@@ -52,7 +55,7 @@ class EspeakEngine:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._warm)
 
     def open(self, text: str, *, language: str = "en", label: Label = Label()) -> Run:  # noqa: B008
-        return EspeakRun(text, self._voice, self._words_per_minute, self._thread)
+        return EspeakRun(text, self._voices_for(language), self._words_per_minute, self._thread)
 
     async def list_voices(self) -> tuple[str, ...]:
         """Language codes, and as ``+name`` the variants that may follow each."""
@@ -61,6 +64,15 @@ class EspeakEngine:
     async def close(self) -> None:
         """Stop after the piece that is being spoken; nothing may be opened any more."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _voices_for(self, language: str) -> tuple[str, ...]:
+        """The voices to try for a language, a BCP 47 tag; the last one is that of the settings."""
+        base, plus, variant = self._voice.partition("+")
+        own = base.partition("-")[0]
+        tag = language.lower().replace("_", "-")
+        tags = dict.fromkeys((tag, tag.partition("-")[0]))
+        others = tuple(f"{each}{plus}{variant}" for each in tags if _TAG.fullmatch(each) and each != own)
+        return (*others, self._voice) if self._follows_language else (self._voice,)
 
     def _warm(self) -> None:
         library = espeak_library()
@@ -72,11 +84,11 @@ class EspeakEngine:
 class EspeakRun:
     """One sentence. The thread fills ``_ready``; the event loop empties it."""
 
-    def __init__(self, text: str, voice: str, words_per_minute: int, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, text: str, voices: tuple[str, ...], words_per_minute: int, thread: ThreadPoolExecutor) -> None:
         self._pieces = deque(piece for piece in split_text(text) if piece.text.strip())
         self._words = [(match.start(), match.group()) for match in _WORD.finditer(text)]
         self._next_word = 0
-        self._voice = voice
+        self._voices = voices
         self._words_per_minute = words_per_minute
         self._thread = thread
         self._ready: deque[SpeechChunk] = deque()
@@ -141,7 +153,7 @@ class EspeakRun:
                 self._loop.call_soon_threadsafe(self._notify)
             return False
 
-        library.speak(piece.text, self._voice, self._words_per_minute, take)
+        library.speak(piece.text, library.first_voice(self._voices), self._words_per_minute, take)
 
     def _words_of(self, events: list[WordEvent], offset: int, first_sample: int) -> tuple[WordStart, ...]:
         """Words of the text that begin: "4271" has an event for each digit, of which the first counts."""

@@ -12,6 +12,7 @@ from services.audio import level
 from services.tts.engine import Engine, EngineChoiceError, EngineError, SpeechChunk
 from services.tts.engines import espeak
 from services.tts.engines._espeak_library import WordEvent, espeak_library
+from services.tts.words import spread_words, timed_words
 
 pytest.importorskip("espeakng_loader", reason="eSpeak NG is not installed: pip install 'callbus[espeak]'")
 pytestmark = pytest.mark.contract
@@ -157,6 +158,70 @@ async def test_an_unknown_voice_says_how_to_see_the_known_ones(voice, words):
 async def test_voices_are_listed_and_all_variants_among_them(engine):
     voices = await engine.list_voices()
     assert {"en-us", "en-gb", "de", "+f2", "+klatt4"} <= set(voices)
+
+
+@pytest.fixture
+def voices_used(monkeypatch) -> list[str]:
+    used: list[str] = []
+    speak_on = espeak_library().speak
+
+    def speak_and_note(text: str, voice: str, *rest) -> None:
+        used.append(voice)
+        speak_on(text, voice, *rest)
+
+    monkeypatch.setattr(espeak_library(), "speak", speak_and_note)
+    return used
+
+
+async def spoken_in(engine: Engine, language: str) -> float:
+    """Seconds of a German sentence in the voice for ``language``."""
+    text = "Guten Tag, wie kann ich Ihnen heute helfen?"
+    return seconds([chunk async for chunk in engine.open(text, language=language)])
+
+
+async def test_a_sentence_in_another_language_is_spoken_by_a_voice_of_it(engine, voices_used):
+    english, german = await spoken_in(engine, "en"), await spoken_in(engine, "de")
+    assert abs(english - german) > 0.1
+    for language in ("de-DE", "fr", "es_419", "en_US", "en-GB", "en-GB", "tlh-nowhere", "", "../de"):
+        await spoken_in(engine, language)
+    assert voices_used == [
+        "en-us+f2", "de+f2", "de+f2", "fr+f2", "es-419+f2", *["en-us+f2"] * 6,
+    ]  # fmt: skip
+
+
+async def test_a_voice_that_was_chosen_speaks_every_language(voices_used):
+    for voice in ("en-us+klatt4", "de"):
+        chosen = espeak.create(TtsSection(voice=voice))
+        await chosen.warm()
+        await spoken_in(chosen, "de")
+        await spoken_in(chosen, "en")
+        await chosen.close()
+        assert set(voices_used) == {voice}
+        voices_used.clear()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Wait - what? It's 3.50, isn't it...",
+        "Call 0800 123 456 now!",
+        "— yes — of course —",
+        "He said: 'no', twice; then 50% & more (really).",
+        "On 12/31/2024 at 10:30 a.m., e.g. U.S.A.",
+        "... ? !",
+        "🙂 yes 🙂",
+        "one  two\nthree\t- four",
+    ],
+)
+async def test_every_word_of_a_sentence_has_a_time_whatever_espeak_makes_of_it(engine, text):
+    chunks = await speak(engine, text)
+    starts = [word for chunk in chunks for word in chunk.words]
+    duration_ms = round(1000 * seconds(chunks))
+    words = timed_words(text, starts, duration_ms) or spread_words(text, 0, duration_ms)
+    assert [word.text for word in words] == text.split()
+    edges = [edge for word in words for edge in (word.start_ms, word.end_ms)]
+    assert edges == sorted(edges)
+    assert edges[-1] == duration_ms
 
 
 async def test_voices_of_two_engines_do_not_mix(engine):
