@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from schemas.base import Event
 from schemas.call import CallHeld
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutStarted
+from schemas.playout import (
+    PlayoutFinished,
+    PlayoutFlushed,
+    PlayoutMark,
+    PlayoutPaused,
+    PlayoutResumed,
+    PlayoutStarted,
+)
+
+PAUSE_LIMIT_S = 30.0
+"""A pause counts for so long at most. The edge goes on by itself well before (``limit_ms`` of ``control.pause``)."""
 
 
 class _Queued:
@@ -27,18 +37,23 @@ class _Queued:
 
 
 class PlayoutAhead:
-    """Audio that is on its way to the caller, in milliseconds. ``now`` is monotonic seconds everywhere."""
+    """Audio that is on its way to the caller, in milliseconds. ``now`` is monotonic seconds everywhere.
+
+    Playing time stands still while the call is on hold and while an utterance is paused: the edge sends nothing then.
+    """
 
     def __init__(self) -> None:
         self._queued: dict[int, _Queued] = {}
         self._over: set[int] = set()
-        self._held_since: float | None = None
-        self._held_s = 0.0
+        self._held = False
+        self._paused: tuple[int, float] | None = None
+        """The utterance that is paused, and the time that the pause counts to."""
+        self._playing_time_s = 0.0
+        self._counted_to = 0.0
 
-    @property
-    def held(self) -> bool:
-        """The caller has put the call on hold."""
-        return self._held_since is not None
+    def standing(self, now: float) -> bool:
+        """Whether the edge has been told to play nothing: the caller is on hold, or the agent is paused."""
+        return self._held or (self._paused is not None and now < self._paused[1])
 
     def sent(self, utterance_id: int, index: int, duration_ms: int) -> None:
         """So much of a sentence was sent in all so far."""
@@ -46,37 +61,50 @@ class PlayoutAhead:
             queued = self._queued.setdefault(utterance_id, _Queued())
             queued.sent_ms[index] = max(duration_ms, queued.sent_ms.get(index, 0))
 
-    def drop(self, utterance_id: int) -> None:
-        """Nothing of that utterance will be played any more."""
+    def drop(self, utterance_id: int, now: float) -> None:
+        """Nothing of that utterance will be played any more; a pause of it is over."""
+        self._count(now)
+        if self._paused is not None and self._paused[0] == utterance_id:
+            self._paused = None
         self._over.add(utterance_id)
         self._queued.pop(utterance_id, None)
 
     def fold(self, event: Event, now: float) -> None:
         """Take an event of the call."""
+        self._count(now)
         match event:
             case CallHeld():
-                self._hold(event.held, now)
+                self._held = event.held
+            case PlayoutPaused() if event.utterance_id not in self._over:
+                self._pause(event, now)
+            case PlayoutResumed() if self._paused is not None and self._paused[0] == event.utterance_id:
+                self._paused = None
             case PlayoutStarted() if event.utterance_id not in self._over:
-                self._queued.setdefault(event.utterance_id, _Queued()).since = self._playing_time(now)
+                self._queued.setdefault(event.utterance_id, _Queued()).since = self._playing_time_s
             case PlayoutMark() if event.utterance_id not in self._over:
                 queued = self._queued.setdefault(event.utterance_id, _Queued())
                 queued.marked = max(queued.marked, event.index)
-                queued.since = self._playing_time(now)
+                queued.since = self._playing_time_s
             case PlayoutFinished() | PlayoutFlushed():
-                self.drop(event.utterance_id)
+                self.drop(event.utterance_id, now)
 
     def ahead_ms(self, now: float) -> int:
         """Audio sent and not yet played."""
-        playing_time = self._playing_time(now)
-        return round(sum(queued.ahead_ms(playing_time) for queued in self._queued.values()))
+        self._count(now)
+        return round(sum(queued.ahead_ms(self._playing_time_s) for queued in self._queued.values()))
 
-    def _playing_time(self, now: float) -> float:
-        """Stands still while the call is on hold: the edge may not send then."""
-        return (now if self._held_since is None else self._held_since) - self._held_s
+    def _pause(self, event: PlayoutPaused, now: float) -> None:
+        """The event says to the millisecond how far playout is: the clock between events is put right by it."""
+        self._paused = (event.utterance_id, now + PAUSE_LIMIT_S)
+        queued = self._queued.setdefault(event.utterance_id, _Queued())
+        queued.marked = max(queued.marked, event.index - 1)
+        queued.since = self._playing_time_s - event.sent_ms / 1000
 
-    def _hold(self, held: bool, now: float) -> None:
-        if held and self._held_since is None:
-            self._held_since = now
-        elif not held and self._held_since is not None:
-            self._held_s += now - self._held_since
-            self._held_since = None
+    def _count(self, now: float) -> None:
+        """Let playing time pass up to ``now``."""
+        begin = self._counted_to
+        if self._paused is not None:
+            begin = max(begin, min(now, self._paused[1]))
+        if not self._held:
+            self._playing_time_s += max(0.0, now - begin)
+        self._counted_to = max(self._counted_to, now)

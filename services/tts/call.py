@@ -19,15 +19,17 @@ from schemas import subjects
 from schemas.audio import Codec
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded
-from schemas.control import ControlMessage, ControlReply, Flush
-from schemas.failure import FAILURES, Failure
+from schemas.control import ControlMessage, ControlReply, Flush, Say
 from schemas.llm import LlmSentence
-from schemas.tts import TtsDone, TtsStarted
 from services.tts.ahead import PlayoutAhead
+from services.tts.apology import Apology
+from services.tts.commands import DONE, answer_say, refused, sentences_of
+from services.tts.delivery import HEARS_SILENCE, Outcome, SentenceDelivery
 from services.tts.engine import Engine
 from services.tts.framing import SentenceFramer, end_message
 from services.tts.ledger import Finish, Skip, Speak, SpeechLedger, Step, WaitUntil
 from services.tts.speaker import Leg, SentenceSpeaker
+from services.tts.telling import SpeechTelling
 
 log = get_logger(__name__)
 
@@ -39,7 +41,7 @@ FOLLOWED = (
 AHEAD_LIMIT_MS = 45_000
 """Audio sent ahead of playout; the edge holds 60 s (``[edge] playout_limit_ms``)."""
 STALL_LIMIT_S = 120.0
-"""An utterance is given up after so long without room at the edge, time on hold not counted."""
+"""An utterance is given up after so long without room at the edge; time on hold or paused is not counted."""
 CATCH_UP_S = 10.0
 CLOSE_MS = 2000
 
@@ -57,28 +59,30 @@ class SpeechCall:
         worker: str,
         figures: dict[str, float],
         on_over: Callable[[str], Awaitable[None]],
+        apology: Apology | None = None,
     ) -> None:
-        """``on_over`` is told once, when the call has ended. ``figures`` go out with the worker's heartbeat."""
+        """``on_over`` is told once, when the call has ended. ``figures`` go out with the worker's heartbeat.
+
+        ``apology``: said in place of an answer that the engine fails on.
+        """
         self._connection = connection
         self._claim = claim
         self._engine = engine
         self._settings = settings
-        self._worker = worker
-        self._figures = figures
+        self._apology = apology
         self._on_over = on_over
         self._log = log.bind(tenant=claim.tenant, call_id=claim.call_id)
         self._recorder = Recorder(connection, service=SERVICE)
         self._ledger = SpeechLedger()
+        self._telling = SpeechTelling(self._recorder.record, claim, self._ledger, worker=worker, figures=figures)
         self._ahead = PlayoutAhead()
         self._leg: Leg | None = None
         self._changed = asyncio.Event()
         self._over = False
         self._closed = False
-        self._speaking: tuple[int, asyncio.Task[None]] | None = None
+        self._speaking: tuple[int, asyncio.Task[Outcome]] | None = None
         self._contexts: dict[tuple[int, int], contextvars.Context] = {}
-        self._failures = 0
-        self._sentences = 0
-        self._slowest_ttfb_ms = 0.0
+        self._language = "en"
         self._feed: CallFeed | None = None
         self._control: Subscription | None = None
         self._work: asyncio.Task[None] | None = None
@@ -112,33 +116,69 @@ class SpeechCall:
                 self._over = True
                 self._stop_speaking(None)
             case LlmSentence():
+                self._language = event.language
                 self._contexts.setdefault((event.utterance_id, event.index), contextvars.copy_context())
         self._ahead.fold(event, now)
-        for utterance_id in self._ledger.fold(event, now):
+        for utterance_id in self._ledger.fold(event, now, max(0.0, (wall_us() - event.at_us) / 1000)):
             self._drop(utterance_id)
+        if isinstance(event, LlmSentence):
+            self._leave_out(event)
         self._changed.set()
+
+    def _leave_out(self, sentence: LlmSentence) -> None:
+        """A sentence behind the apology that ended its utterance is not said."""
+        utterance = self._ledger.utterance(sentence.utterance_id)
+        if utterance.cut_short and utterance.total is not None and sentence.index >= utterance.total:
+            self._telling.unsaid(sentence.utterance_id, sentence.index, sentence.turn)
 
     def _connect(self, answered: CallAnswered) -> None:
         subject = subjects.live_audio("out", self._claim.call_id, self._claim.tenant)
         try:
             self._leg = Leg(self._connection, subject, Codec[answered.codec], answered.frame_ms)
         except KeyError:
-            self._fail("not_supported", 0, f"codec {answered.codec}: this stage speaks PCMU and PCMA")
+            self._telling.fail(
+                "not_supported", 0, f"codec {answered.codec}: this stage speaks PCMU and PCMA", HEARS_SILENCE
+            )
 
     def _obey(self, command: ControlMessage) -> ControlReply:
-        if not isinstance(command, Flush):
-            return ControlReply(ok=False, error="not_supported", message="the tts stage takes control.flush only")
-        dropped = self._ledger.void(command.utterance_id)
-        if not dropped and command.utterance_id is not None:
-            return ControlReply(ok=False, error="unknown_utterance", message=FAILURES["unknown_utterance"].text)
-        for utterance_id in dropped:
-            self._drop(utterance_id)
-            self._close_flushed(utterance_id)
+        match command:
+            case Flush():
+                reply = self._flush(command.utterance_id)
+            case Say():
+                reply = self._order(command)
+            case _:
+                reply = refused("not_supported", "the tts stage takes control.flush and control.say only")
         self._changed.set()
-        return ControlReply(ok=True)
+        return reply
+
+    def _flush(self, utterance_id: int | None) -> ControlReply:
+        dropped = self._ledger.void(utterance_id)
+        if not dropped and utterance_id is not None:
+            return refused("unknown_utterance")
+        for each in dropped:
+            self._drop(each)
+            self._close_flushed(each)
+        return DONE
+
+    def _order(self, command: Say) -> ControlReply:
+        """Say a text without the llm stage. Older utterances of the turn are void: the edge would drop them later."""
+        reply = answer_say(command, self._ledger)
+        if reply is not None or command.utterance_id is None:
+            return reply or DONE
+        sentences = sentences_of(
+            command, command.utterance_id, language=self._language, at_us=wall_us(), epoch=self._claim.epoch
+        )
+        now = asyncio.get_running_loop().time()
+        for sentence in sentences:
+            self._contexts[(sentence.utterance_id, sentence.index)] = contextvars.copy_context()
+        for each in self._ledger.order(command.utterance_id, command.text, sentences, now):
+            self._drop(each)
+            if self._ledger.utterance(each).sent:
+                self._close_flushed(each)
+        return DONE
 
     def _drop(self, utterance_id: int) -> None:
-        self._ahead.drop(utterance_id)
+        self._ahead.drop(utterance_id, asyncio.get_running_loop().time())
         self._stop_speaking(utterance_id)
 
     def _close_flushed(self, utterance_id: int) -> None:
@@ -171,9 +211,9 @@ class SpeechCall:
         self._log.info(
             "call_done",
             message="the call is over",
-            sentences=self._sentences,
-            failures=self._failures,
-            slowest_ttfb_ms=round(self._slowest_ttfb_ms, 1),
+            sentences=self._telling.sentences,
+            failures=self._telling.failures,
+            slowest_ttfb_ms=round(self._telling.slowest_ttfb_ms, 1),
         )
         await self._close(CLOSE_MS)
         await self._on_over(self._claim.call_id)
@@ -190,16 +230,17 @@ class SpeechCall:
 
     async def _do(self, step: Step) -> None:
         match step:
-            case Speak(sentence=sentence):
-                await self._say(step)
-                self._ledger.utterance(sentence.utterance_id).advance(sentence.index)
+            case Speak():
+                self._went(step, await self._say(step))
             case Finish() if self._leg is not None:
                 self._connection.publish(
                     self._leg.subject, end_message(self._leg.codec, step.utterance_id, step.sentences)
                 )
                 self._ledger.utterance(step.utterance_id).finish_sent = True
             case Skip():
-                self._fail("bad_message", step.turn, f"sentence {step.sentence} did not arrive; going on without it")
+                why = "was lost with the worker it was ordered of" if step.lost else "did not arrive"
+                self._telling.fail("bad_message", step.turn, f"sentence {step.sentence} {why}; going on without it")
+                self._telling.unsaid(step.utterance_id, step.sentence, step.turn)
                 self._ledger.utterance(step.utterance_id).advance(step.sentence)
             case WaitUntil():
                 await self._until(step.time)
@@ -209,94 +250,75 @@ class SpeechCall:
             async with asyncio.timeout_at(time):
                 await self._changed.wait()
 
-    async def _say(self, step: Speak) -> None:
+    def _went(self, step: Speak, outcome: Outcome | None) -> None:
+        """A sentence is through. None: its utterance was given up meanwhile."""
+        sentence = step.sentence
+        utterance = self._ledger.utterance(sentence.utterance_id)
+        if outcome is Outcome.APOLOGY:
+            for index in utterance.cut_after(sentence.index):
+                self._telling.unsaid(sentence.utterance_id, index, sentence.turn)
+        if outcome is not None and not sentence.filler:
+            utterance.failed = outcome is Outcome.MISSING
+        utterance.advance(sentence.index)
+
+    async def _say(self, step: Speak) -> Outcome | None:
         """One sentence, as a task of its own: an interruption ends it at its next wait, whatever the engine does."""
         sentence = step.sentence
         context = self._contexts.pop((sentence.utterance_id, sentence.index), None)
-        task = asyncio.get_running_loop().create_task(self._synthesise(step), name="tts-sentence", context=context)
+        task = asyncio.get_running_loop().create_task(self._deliver(step), name="tts-sentence", context=context)
         self._speaking = (sentence.utterance_id, task)
         try:
             await asyncio.wait({task})
         finally:
             task.cancel()
             self._speaking = None
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error
+        return None if task.cancelled() else task.result()
 
-    async def _synthesise(self, step: Speak) -> None:
+    async def _deliver(self, step: Speak) -> Outcome:
         assert self._leg is not None
-        sentence = step.sentence
-        try:
-            speaker = SentenceSpeaker(
-                self._leg,
-                self._engine,
-                sentence,
-                received=step.received,
+        leg, sentence, engine = self._leg, step.sentence, self._engine
+        deadline_ms = self._settings.deadline_ms
+        delivery = SentenceDelivery(
+            lambda: SentenceSpeaker(
+                leg,
+                engine,
+                step,
                 epoch=self._claim.epoch,
-                record=self._record,
+                record=self._telling.synthesis,
                 room=lambda framer: self._room(sentence, framer),
-            )
-            await speaker.speak(self._settings.deadline_ms)
-        except TimeoutError:
-            self._fail("engine_timeout", sentence.turn, f"no audio within {self._settings.deadline_ms} ms")
-        except Exception as error:
-            # Its text may hold what was to be said, so only its type is told.
-            self._fail("engine_failed", sentence.turn, f"{self._engine.capabilities.name}: {type(error).__name__}")
-        else:
-            self._count(speaker)
+            ),
+            self._ledger.utterance(sentence.utterance_id),
+            sentence.index,
+            deadline_ms=deadline_ms,
+            # A filler that is missing is missed by nobody, and the answer may yet come.
+            apology=None if sentence.filler else self._apology,
+            fail=lambda error, hears: self._telling.engine_failed(
+                error, hears, sentence, engine.capabilities.name, deadline_ms
+            ),
+        )
+        outcome = await delivery.deliver()
+        if outcome is Outcome.SAID:
+            self._telling.said(delivery.tries[-1].ttfb_ms)
+        return outcome
 
     async def _room(self, sentence: LlmSentence, framer: SentenceFramer) -> None:
         """Note what was sent; wait while the edge has more than enough."""
         loop = asyncio.get_running_loop()
         self._ahead.sent(sentence.utterance_id, sentence.index, framer.duration_ms)
+        utterance = self._ledger.utterance(sentence.utterance_id)
+        utterance.sent = utterance.sent or framer.frames > 0
         give_up = loop.time() + STALL_LIMIT_S
         while (over_ms := self._ahead.ahead_ms(loop.time()) - AHEAD_LIMIT_MS) > 0:
-            if self._ahead.held:
+            if self._ahead.standing(loop.time()):
                 give_up = loop.time() + STALL_LIMIT_S
             if loop.time() >= give_up:
-                self._log.warning("playout_stalled", message="the edge plays nothing; an utterance is given up")
+                self._telling.fail(
+                    "turn_stuck", sentence.turn, f"edge: nothing played for {STALL_LIMIT_S:.0f} s", HEARS_SILENCE
+                )
                 for utterance_id in self._ledger.void(sentence.utterance_id):
                     self._drop(utterance_id)
             self._changed.clear()
             await self._until(loop.time() + min(1.0, max(0.02, over_ms / 1000)))
-
-    # -- telling ---------------------------------------------------------------------------------------------------
-
-    def _record(self, event: TtsStarted | TtsDone) -> None:
-        """A successor repeats audio, never events."""
-        kind = "started" if isinstance(event, TtsStarted) else "done"
-        recorded = self._ledger.utterance(event.utterance_id).recorded
-        if (kind, event.index) not in recorded:
-            recorded.add((kind, event.index))
-            self._recorder.record(event)
-
-    def _count(self, speaker: SentenceSpeaker) -> None:
-        self._sentences += 1
-        self._slowest_ttfb_ms = max(self._slowest_ttfb_ms, speaker.ttfb_ms)
-        self._figures["sentences"] = self._figures.get("sentences", 0) + 1
-        self._figures["ttfb_ms"] = round(speaker.ttfb_ms, 3)
-
-    def _fail(self, code: str, turn: int, detail: str) -> None:
-        spec = FAILURES[code]
-        self._log.warning("sentence_failed", message=f"{spec.text} ({detail})", code=code)
-        self._figures["failures"] = self._figures.get("failures", 0) + 1
-        self._recorder.record(
-            Failure(
-                call_id=self._claim.call_id,
-                tenant=self._claim.tenant,
-                at_us=wall_us(),
-                epoch=self._claim.epoch,
-                code=code,
-                stage=STAGE,
-                worker=self._worker,
-                number=self._failures,
-                retryable=spec.retryable,
-                caller_hears="this sentence is missing",
-                detail=detail,
-                turn=turn,
-            )
-        )
-        self._failures += 1
 
     async def _close(self, timeout_ms: int) -> None:
         if self._closed:

@@ -36,6 +36,11 @@ class SentenceFramer:
         """Audio given out so far."""
         return self.frames * self._frame_ms
 
+    @property
+    def taken_ms(self) -> int:
+        """Audio given out so far and what waits for the rest of its message."""
+        return self.duration_ms + -(-len(self._rest) // self._codec.bytes_per_ms)
+
     def feed(self, pcm: bytes) -> list[bytes]:
         """Messages that are ready after this PCM (16-bit mono at the engine's rate)."""
         self._add(self._resampler.feed(pcm))

@@ -6,10 +6,11 @@ start of its sentence, and the edge drops the frames that it has.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from schemas.base import Event
-from schemas.llm import LlmDone, LlmSentence
+from schemas.llm import UTTERANCES_PER_TURN, LlmDone, LlmSentence, turn_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark
 from schemas.tts import TtsDone, TtsStarted
 from schemas.turn import TurnInterrupted
@@ -19,10 +20,16 @@ MISSING_SENTENCE_MS = 2000
 
 
 class Speak(NamedTuple):
-    """Say this sentence now. ``received``: monotonic seconds when it arrived here."""
+    """Say this sentence now.
+
+    ``received``: monotonic seconds when it arrived here; ``bus_hop_ms``: said until then. ``ordered``: no event holds
+    its text, a command does.
+    """
 
     sentence: LlmSentence
     received: float
+    bus_hop_ms: float = 0.0
+    ordered: bool = False
 
 
 class Finish(NamedTuple):
@@ -33,11 +40,12 @@ class Finish(NamedTuple):
 
 
 class Skip(NamedTuple):
-    """A sentence has not come in time: go on without it."""
+    """A sentence has not come in time: go on without it. ``lost``: a predecessor knew it, by a command."""
 
     utterance_id: int
     sentence: int
     turn: int
+    lost: bool = False
 
 
 class WaitUntil(NamedTuple):
@@ -54,12 +62,22 @@ class Utterance:
 
     def __init__(self, utterance_id: int) -> None:
         self.utterance_id = utterance_id
-        self.turn = 0
+        self.turn = turn_of(utterance_id)
         self.sentences: dict[int, Speak] = {}
         self.total: int | None = None
         self.next_index = 0
         self.recorded: set[tuple[str, int]] = set()
         """Events of sentences that stand in the record already: ``("started", index)``, ``("done", index)``."""
+        self.replaced: set[int] = set()
+        """Sentences in whose place something else was said, or nothing."""
+        self.ordered_text: str | None = None
+        """What a command ordered to be said as this utterance."""
+        self.sent = False
+        """Audio of it is at the edge, or was."""
+        self.failed = False
+        """The last sentence was given up."""
+        self.cut_short = False
+        """It ended before its last sentence: with an apology."""
         self.over = False
         """Interrupted, flushed, or played to the end."""
         self.finish_sent = False
@@ -69,16 +87,48 @@ class Utterance:
         """What to do next for it; None: nothing before another event comes."""
         if self.over or self.finish_sent:
             return None
-        if self.next_index in self.sentences:
-            return self.sentences[self.next_index]
         if self.total is not None and self.next_index >= self.total:
             return Finish(self.utterance_id, self.total)
-        if self.total is None and not any(index > self.next_index for index in self.sentences):
+        if self.next_index in self.sentences:
+            return self.sentences[self.next_index]
+        orphan = not self.sentences and self.total is None and bool(self.recorded)
+        if self.total is None and not orphan and not any(index > self.next_index for index in self.sentences):
             return None
         if self.gap_since is None:
             self.gap_since = now
         deadline = self.gap_since + MISSING_SENTENCE_MS / 1000
-        return Skip(self.utterance_id, self.next_index, self.turn) if now >= deadline else WaitUntil(deadline)
+        if now < deadline:
+            return WaitUntil(deadline)
+        if orphan:
+            return self._close_orphan()
+        return Skip(self.utterance_id, self.next_index, self.turn)
+
+    def _close_orphan(self) -> Step:
+        """A command ordered it of a predecessor, who took its text along: only what is on record can be ended."""
+        begun = max(index for _, index in self.recorded)
+        if ("done", begun) not in self.recorded and self.next_index <= begun:
+            return Skip(self.utterance_id, begun, self.turn, lost=True)
+        return Finish(self.utterance_id, begun + 1)
+
+    def has_told(self, kind: str, index: int) -> bool:
+        """Whether the record holds ``started`` or ``done`` of that sentence."""
+        return (kind, index) in self.recorded
+
+    @property
+    def answered(self) -> bool:
+        """A sentence of it that is no filler was said as it stands."""
+        return any(
+            kind == "done"
+            and index not in self.replaced
+            and not (index in self.sentences and self.sentences[index].sentence.filler)
+            for kind, index in self.recorded
+        )
+
+    def cut_after(self, index: int) -> list[int]:
+        """Sentence ``index`` is the last one, whatever was planned. Those known that will not be said."""
+        self.total = index + 1
+        self.cut_short = True
+        return sorted(each for each in self.sentences if each > index)
 
     def advance(self, index: int) -> None:
         """Sentence ``index`` is through: said, played, or given up."""
@@ -102,6 +152,10 @@ class SpeechLedger:
         """Whether it is known and not over."""
         return utterance_id in self._utterances and not self._utterances[utterance_id].over
 
+    def is_new(self, utterance_id: int) -> bool:
+        """Whether nothing was heard of it yet, not even its end."""
+        return utterance_id not in self._utterances
+
     def open_utterances(self) -> list[Utterance]:
         """Those not over, in order."""
         return [each for _, each in sorted(self._utterances.items()) if not each.over]
@@ -117,27 +171,54 @@ class SpeechLedger:
                 waits.append(step)
         return min(waits) if waits else None
 
-    def fold(self, event: Event, now: float) -> list[int]:
-        """Take an event of the call. Returns the utterances that are void by it: work on them stops."""
+    def order(self, utterance_id: int, text: str, sentences: Sequence[LlmSentence], now: float) -> list[int]:
+        """Say a text as this utterance, by command. All older ones of its turn are void by it; those that this
+        changed, of which some may not be known yet."""
+        first = turn_of(utterance_id) * UTTERANCES_PER_TURN
+        void = [each for older in range(first, utterance_id) for each in self._end(older)]
+        utterance = self.utterance(utterance_id)
+        utterance.ordered_text = text
+        utterance.total = len(sentences)
+        for sentence in sentences:
+            utterance.sentences[sentence.index] = Speak(sentence, now, ordered=True)
+        return void
+
+    def fold(self, event: Event, now: float, bus_hop_ms: float = 0.0) -> list[int]:
+        """Take an event of the call. Returns the utterances that are void by it: work on them stops.
+
+        ``bus_hop_ms``: how long ago the event was said.
+        """
         match event:
             case LlmSentence():
                 utterance = self.utterance(event.utterance_id)
                 utterance.turn = event.turn
-                utterance.sentences.setdefault(event.index, Speak(event, now))
+                utterance.sentences.setdefault(event.index, Speak(event, now, bus_hop_ms))
             case LlmDone():
                 utterance = self.utterance(event.utterance_id)
                 utterance.turn = event.turn
                 if utterance.total is None:
                     utterance.total = event.sentences
             case TtsStarted():
-                self.utterance(event.utterance_id).recorded.add(("started", event.index))
+                utterance = self.utterance(event.utterance_id)
+                utterance.recorded.add(("started", event.index))
+                utterance.sent = True
             case TtsDone():
-                self.utterance(event.utterance_id).recorded.add(("done", event.index))
+                self._synthesised(event)
             case PlayoutMark():
-                self.utterance(event.utterance_id).advance(event.index)
+                utterance = self.utterance(event.utterance_id)
+                utterance.sent = True
+                utterance.advance(event.index)
             case PlayoutFinished() | PlayoutFlushed() | TurnInterrupted():
                 return self._end(event.utterance_id)
         return []
+
+    def _synthesised(self, event: TtsDone) -> None:
+        """What was said in a sentence's place can't be said again from the sentence: it is through."""
+        utterance = self.utterance(event.utterance_id)
+        utterance.recorded.add(("done", event.index))
+        if event.text is not None:
+            utterance.replaced.add(event.index)
+            utterance.advance(event.index)
 
     def void(self, utterance_id: int | None) -> list[int]:
         """Give up an utterance, or all of them; those that this changed."""

@@ -1,8 +1,9 @@
-"""Cut a very long text into pieces that an engine can speak one by one without keeping others waiting."""
+"""Text into sentences, and a very long one into pieces that an engine can speak without keeping others waiting."""
 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import NamedTuple
 
 PIECE_CHARACTERS = 300
@@ -34,6 +35,13 @@ def split_text(text: str, limit: int = PIECE_CHARACTERS) -> list[Piece]:
         start = end
     pieces.append(Piece(start, text[start:]))
     return pieces
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text without surrounding white space; a text without a letter or digit has none."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    pieces = (text[start:end].strip() for start, end in pairwise([0, *ends, len(text)]))
+    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
 
 
 def _cut(text: str, start: int, end: int) -> int:

@@ -9,11 +9,12 @@ from typing import NamedTuple
 from bus.clock import wall_us
 from bus.interface import Connection
 from schemas.audio import Codec
-from schemas.llm import LlmSentence
 from schemas.tts import SpokenWord, TtsDone, TtsStarted
+from services.tts.apology import Apology
 from services.tts.engine import Engine, Label, Run, WordStart
 from services.tts.framing import SentenceFramer
-from services.tts.words import spoken_words, spread_words
+from services.tts.ledger import Speak
+from services.tts.words import spread_words, timed_words, words_ended
 
 Record = Callable[[TtsStarted | TtsDone], None]
 
@@ -28,33 +29,38 @@ class Leg(NamedTuple):
 
 
 class SentenceSpeaker:
-    """Says one sentence."""
+    """Says one sentence: a single try with the engine, and what may follow where that fails."""
 
     def __init__(
         self,
         leg: Leg,
         engine: Engine,
-        sentence: LlmSentence,
+        step: Speak,
         *,
-        received: float,
         epoch: int,
         record: Record,
         room: Callable[[SentenceFramer], Awaitable[None]],
     ) -> None:
-        """``received``: monotonic seconds when the sentence arrived; ``room`` waits until more audio may be sent."""
+        """``room`` waits until more audio may be sent."""
         self._leg = leg
         self._engine = engine
-        self._sentence = sentence
-        self._received = received
+        self._step = step
+        self._sentence = step.sentence
         self._epoch = epoch
         self._record = record
         self._room = room
         self._framer = SentenceFramer(
-            leg.codec, engine.capabilities.sample_rate_hz, sentence.utterance_id, sentence.index, leg.frame_ms
+            leg.codec,
+            engine.capabilities.sample_rate_hz,
+            step.sentence.utterance_id,
+            step.sentence.index,
+            leg.frame_ms,
         )
         self._words: list[WordStart] = []
         self._first_at_us = 0
         self.ttfb_ms = 0.0
+        self.queue_wait_ms: float | None = None
+        """The sentence received until the engine is asked for it; None: not asked yet."""
         self._started = False
 
     @property
@@ -62,19 +68,23 @@ class SentenceSpeaker:
         """Frames sent so far."""
         return self._framer.frames
 
-    async def speak(self, deadline_ms: int) -> None:
-        """Synthesise and send. ``deadline_ms``: for the first audio, and for each piece after the one before.
+    async def speak(self, first_ms: float, next_ms: float) -> None:
+        """Synthesise and send. ``first_ms``: deadline of the first audio; ``next_ms``: of each piece after another.
 
         Raises:
             TimeoutError: the engine gave nothing for that long.
             Exception: what the engine raised.
         """
+        if self.queue_wait_ms is None:
+            self.queue_wait_ms = self._since_received_ms()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + first_ms / 1000
         run = self._open()
-        chunks = aiter(run)
         try:
+            chunks = aiter(run)
             while True:
                 try:
-                    async with asyncio.timeout(deadline_ms / 1000):
+                    async with asyncio.timeout_at(deadline):
                         chunk = await anext(chunks)
                 except StopAsyncIteration:
                     break
@@ -82,22 +92,50 @@ class SentenceSpeaker:
                 self._send(self._framer.feed(chunk.pcm))
                 # The engine may be far ahead: everyone else on this loop has a turn between two chunks.
                 await asyncio.sleep(0)
-                await self._room(self._framer)
+                await self.wait_for_room()
+                if self.frames:
+                    deadline = loop.time() + next_ms / 1000
         finally:
             run.cancel()
         self._send(self._framer.finish())
-        self._tell_done()
+        text = self._sentence.text
+        words, proportional = self._word_times()
+        self._tell_done(words, proportional, text if self._step.ordered else None)
+
+    def apologise(self, apology: Apology) -> None:
+        """Say this in place of the sentence, or of its rest: the edge has the beginning of it already, perhaps."""
+        offset_ms = self._framer.taken_ms
+        before = words_ended(self._sentence.text, self._words, offset_ms)
+        self._send(self._framer.feed(apology.pcm))
+        self._send(self._framer.finish())
+        after = apology.words_at(offset_ms, self._framer.duration_ms)
+        text = " ".join(word.text for word in (*before, *after))
+        self._tell_done((*before, *after), apology.proportional, text)
+
+    def give_up(self) -> None:
+        """Leave it at what was sent of it."""
+        before = words_ended(self._sentence.text, self._words, self._framer.taken_ms)
+        if self.frames:
+            self._send(self._framer.finish())
+        self._tell_done(before, not self._words, " ".join(word.text for word in before))
+
+    async def wait_for_room(self) -> None:
+        """Count what was sent, and wait while the edge has more than enough."""
+        await self._room(self._framer)
 
     def _open(self) -> Run:
         label = Label(self._sentence.utterance_id, self._sentence.index)
         return self._engine.open(self._sentence.text, language=self._sentence.language, label=label)
+
+    def _since_received_ms(self) -> float:
+        return 1000 * (asyncio.get_running_loop().time() - self._step.received)
 
     def _send(self, messages: list[bytes]) -> None:
         if messages:
             self._leg.connection.publish_many([(self._leg.subject, message) for message in messages])
         if messages and not self._first_at_us:
             self._first_at_us = wall_us()
-            self.ttfb_ms = 1000 * (asyncio.get_running_loop().time() - self._received)
+            self.ttfb_ms = self._since_received_ms()
         if not self._started and self._first_at_us and self._framer.leading_silence_ms is not None:
             self._started = True
             self._tell_started(self._framer.leading_silence_ms)
@@ -116,10 +154,12 @@ class SentenceSpeaker:
                 ttfb_ms=round(self.ttfb_ms, 3),
                 leading_silence_ms=leading_silence_ms,
                 engine=self._engine.capabilities.name,
+                bus_hop_ms=round(self._step.bus_hop_ms, 3),
+                queue_wait_ms=round(self.queue_wait_ms or 0.0, 3),
             )
         )
 
-    def _tell_done(self) -> None:
+    def _tell_done(self, words: tuple[SpokenWord, ...], proportional: bool, text: str | None) -> None:
         sentence = self._sentence
         self._record(
             TtsDone(
@@ -132,13 +172,15 @@ class SentenceSpeaker:
                 index=sentence.index,
                 frames=self._framer.frames,
                 duration_ms=self._framer.duration_ms,
-                words=self._word_times(),
-                proportional=not self._words,
+                words=words,
+                proportional=proportional,
+                text=text,
             )
         )
 
-    def _word_times(self) -> tuple[SpokenWord, ...]:
+    def _word_times(self) -> tuple[tuple[SpokenWord, ...], bool]:
+        """Words of the sentence, and whether their times are spread by length."""
         duration_ms = self._framer.duration_ms
-        if self._words:
-            return spoken_words(self._words, duration_ms)
-        return spread_words(self._sentence.text, self._framer.leading_silence_ms or 0, duration_ms)
+        if words := timed_words(self._sentence.text, self._words, duration_ms):
+            return words, False
+        return spread_words(self._sentence.text, self._framer.leading_silence_ms or 0, duration_ms), True

@@ -11,6 +11,7 @@ from config.load import ConfigError
 from config.settings import Settings
 from schemas.audio import Codec
 from schemas.session import Stage
+from services.tts.apology import Apology, keep_apology
 from services.tts.call import SpeechCall
 from services.tts.engine import Engine, load_engine
 from services.tts.framing import SentenceFramer
@@ -19,12 +20,20 @@ from services.tts.framing import SentenceFramer
 class TtsWorker:
     """Claims calls and speaks in them."""
 
-    def __init__(self, connection: Connection, worker: str, settings: Settings, engine: Engine) -> None:
-        """``engine`` is warm."""
+    def __init__(
+        self,
+        connection: Connection,
+        worker: str,
+        settings: Settings,
+        engine: Engine,
+        apology: Apology | None = None,
+    ) -> None:
+        """``engine`` is warm. ``apology``: see :class:`SpeechCall`."""
         self._connection = connection
         self._worker = worker
         self._settings = settings.tts
         self._engine = engine
+        self._apology = apology
         self.owner = StageOwner(
             connection,
             Stage.TTS,
@@ -52,6 +61,7 @@ class TtsWorker:
             worker=self._worker,
             figures=self.owner.figures,
             on_over=self.owner.finished,
+            apology=self._apology,
         )
         await call.start()
         return call
@@ -79,7 +89,8 @@ async def main(context: ServiceContext) -> None:
     except ConfigError as error:
         print(f"tts: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
-    worker = TtsWorker(context.connection, context.worker, context.settings, engine)
+    apology = await keep_apology(engine, context.settings.tts.apology)
+    worker = TtsWorker(context.connection, context.worker, context.settings, engine, apology)
     await worker.start()
     await context.ready()
     await context.stopping.wait()

@@ -18,6 +18,7 @@ from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, EndedBy
 from schemas.llm import LlmDone, LlmSentence
 from services.audio import g711
+from services.tts.apology import Apology
 from services.tts.call import SpeechCall
 from services.tts.engine import Engine
 from services.tts.engines.instant import FrameLabel, InstantEngine, read_frame_label
@@ -122,7 +123,12 @@ async def wait_for(condition: Callable[[], object], timeout_s: float = 5.0) -> N
 
 @asynccontextmanager
 async def speech_call(
-    edge: EdgeTwin, engine: Engine | None = None, *, epoch: int = 1, settings: TtsSection | None = None
+    edge: EdgeTwin,
+    engine: Engine | None = None,
+    *,
+    epoch: int = 1,
+    settings: TtsSection | None = None,
+    apology: Apology | None = None,
 ) -> AsyncIterator[SpeechCall]:
     """A call owned by a worker of its own; let go at the end."""
     settings = settings or TtsSection()
@@ -141,6 +147,7 @@ async def speech_call(
         worker=f"tts-{epoch}",
         figures=figures,
         on_over=on_over,
+        apology=apology,
     )
     call.over, call.figures = over, figures  # type: ignore[attr-defined]
     await call.start()

@@ -1,86 +1,30 @@
-"""One call in the tts stage on the in-memory bus: order, marks, interruption, failure, takeover, flow."""
+"""One call in the tts stage on the in-memory bus: order, marks, interruption, takeover, flow."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from bus.control import send_control
-from config.settings import TtsSection
 from schemas.audio import AudioFlag, Codec, split_segment_sequence
 from schemas.call import CallHeld
 from schemas.control import Flush, Pause
 from schemas.failure import Failure
-from schemas.playout import PlayoutFlushed, PlayoutMark, PlayoutStarted
+from schemas.playout import PlayoutFlushed, PlayoutMark, PlayoutPaused, PlayoutResumed, PlayoutStarted
 from schemas.tts import TtsDone, TtsStarted
 from schemas.turn import TurnInterrupted
 from services.tts import call as call_module
-from services.tts.engine import Capabilities, Label, Run, SpeechChunk
+from services.tts.ahead import PAUSE_LIMIT_S
 from services.tts.engines.instant import frame_count
 from tests.fakes.virtual import run_virtual
-from tests.services.tts.edge_twin import CALL, EPOCH_US, EdgeTwin, done, ended, sentence, settle, speech_call, wait_for
+from tests.services.tts.edge_twin import CALL, EPOCH_US, done, ended, sentence, settle, speech_call, wait_for
+from tests.services.tts.scripted import ScriptedEngine, started_twin, virtual
 
 pytestmark = pytest.mark.unit
 
 TEXT = "hello there"
 FRAMES = frame_count(TEXT)
-
-
-class ScriptedEngine:
-    """Does per text what ``scripts`` says: pieces of PCM, an exception to raise, seconds to wait."""
-
-    def __init__(self, *scripts: list[bytes | Exception | float]) -> None:
-        self.capabilities = Capabilities("scripted", 8000, streaming=True, word_times=False)
-        self.scripts = list(scripts)
-        self.opened: list[str] = []
-        self.cancelled = 0
-
-    async def warm(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def list_voices(self) -> tuple[str, ...]:
-        return ()
-
-    def open(self, text: str, *, language: str = "en", label: Label = Label()) -> Run:  # noqa: B008
-        self.opened.append(text)
-        return ScriptedRun(self, self.scripts.pop(0) if self.scripts else [b"\0" * 320])
-
-
-class ScriptedRun:
-    def __init__(self, engine: ScriptedEngine, script: list[bytes | Exception | float]) -> None:
-        self.engine = engine
-        self.script = script
-
-    def cancel(self) -> None:
-        self.engine.cancelled += 1
-
-    async def __aiter__(self) -> AsyncIterator[SpeechChunk]:
-        for item in self.script:
-            if isinstance(item, Exception):
-                raise item
-            if isinstance(item, float):
-                await asyncio.sleep(item)
-            else:
-                yield SpeechChunk(item)
-
-
-def virtual(test):
-    """Run an async test in virtual time."""
-
-    def run() -> None:
-        run_virtual(test())
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
-
-
-async def started_twin() -> EdgeTwin:
-    edge = EdgeTwin()
-    await edge.listen()
-    return edge
 
 
 @virtual
@@ -201,54 +145,6 @@ async def test_flush_command_ends_the_utterance_so_that_the_edge_is_not_left_wai
 
 
 @virtual
-async def test_a_failing_engine_costs_one_sentence_and_says_nothing_of_its_words():
-    edge = await started_twin()
-    engine = ScriptedEngine([ValueError("secret words")], [b"\x10\x20" * 160, RuntimeError("x")], [b"\x10\x20" * 160])
-    async with speech_call(edge, engine) as call:
-        await edge.answer()
-        await edge.tell(sentence(100, 0), sentence(100, 1), sentence(100, 2), done(100, 3))
-        await settle()
-        failures = edge.of(Failure)
-        assert [(f.code, f.number, f.worker, f.retryable) for f in failures] == [
-            ("engine_failed", 0, "tts-1", True),
-            ("engine_failed", 1, "tts-1", True),
-        ]
-        assert "secret" not in str(failures)
-        assert edge.ends() == [(100, 3)], "the utterance ends all the same"
-        assert [event.index for event in edge.of(TtsDone)] == [2]
-        assert call.figures["failures"] == 2
-
-
-@virtual
-async def test_an_engine_that_opens_nothing_is_a_failure_too():
-    edge = await started_twin()
-    engine = ScriptedEngine()
-    engine.open = None  # type: ignore[assignment,method-assign]
-    async with speech_call(edge, engine):
-        await edge.answer()
-        await edge.tell(sentence(100, 0), done(100, 1))
-        await settle()
-        assert [failure.code for failure in edge.of(Failure)] == ["engine_failed"]
-        assert edge.ends() == [(100, 1)]
-
-
-@virtual
-async def test_an_engine_that_hangs_is_given_up_at_its_deadline():
-    edge = await started_twin()
-    engine = ScriptedEngine([100.0, b"\x10\x20" * 160], [b"\x10\x20" * 160])
-    async with speech_call(edge, engine, settings=TtsSection(deadline_ms=700)):
-        await edge.answer()
-        await edge.tell(sentence(100, 0), sentence(100, 1), done(100, 2))
-        await asyncio.sleep(0.6)
-        assert edge.frames == []
-        await asyncio.sleep(0.2)
-        assert [failure.code for failure in edge.of(Failure)] == ["engine_timeout"]
-        assert [event.index for event in edge.of(TtsDone)] == [1]
-        assert edge.ends() == [(100, 2)]
-        assert engine.cancelled == 2
-
-
-@virtual
 async def test_words_of_an_engine_without_times_are_spread_over_the_audio():
     edge = await started_twin()
     async with speech_call(edge, ScriptedEngine([bytes(320 * 5) + b"\x10\x20" * 160 * 20])):
@@ -346,6 +242,8 @@ async def test_an_edge_that_plays_nothing_does_not_keep_an_utterance_for_ever():
         await edge.tell(sentence(100, 0))
         await asyncio.sleep(call_module.STALL_LIMIT_S + 10)
         assert engine.cancelled == 1
+        (failure,) = edge.of(Failure)
+        assert (failure.code, failure.caller_hears) == ("turn_stuck", "silence")
         await edge.tell(sentence(200, 0), done(200, 1))
         await settle()
         assert edge.ends() == [(200, 1)]
@@ -378,3 +276,84 @@ async def test_speaking_that_breaks_off_is_let_go_when_the_call_ends():
         await edge.tell(ended())
         await wait_for(lambda: call.over == [CALL])
         assert call._feed._closed
+
+
+def paused(sent_ms: int) -> PlayoutPaused:
+    return PlayoutPaused(call_id=CALL, at_us=EPOCH_US, utterance_id=100, media_time_ms=sent_ms, sent_ms=sent_ms)
+
+
+@virtual
+async def test_a_pause_holds_audio_back_and_is_no_stall():
+    edge = await started_twin()
+    second = b"\x10\x20" * 8000
+    async with speech_call(edge, ScriptedEngine([second] * 100)):
+        await edge.answer()
+        await edge.tell(sentence(100, 0), done(100, 1))
+        await edge.tell(PlayoutStarted(call_id=CALL, at_us=EPOCH_US, utterance_id=100, media_time_ms=0))
+        await asyncio.sleep(10)
+
+        def sent_s() -> float:
+            return sum(frame.frame_count for frame in edge.frames) / 50
+
+        await edge.tell(paused(10_000))
+        before = sent_s()
+        await asyncio.sleep(25)
+        assert sent_s() <= before + 1, "what is paused makes no room"
+        resumed = PlayoutResumed(call_id=CALL, at_us=EPOCH_US, utterance_id=100, media_time_ms=35_000)
+        await edge.tell(resumed)
+        await asyncio.sleep(60)
+        assert sent_s() == 100.0
+        assert edge.ends() == [(100, 1)]
+
+
+@virtual
+async def test_a_pause_that_is_never_taken_back_does_not_hold_audio_back_for_ever():
+    edge = await started_twin()
+    async with speech_call(edge, ScriptedEngine([b"\x10\x20" * 8000] * 100)):
+        await edge.answer()
+        await edge.tell(sentence(100, 0), done(100, 1), paused(0))
+        await asyncio.sleep(PAUSE_LIMIT_S - 1)
+        assert sum(frame.frame_count for frame in edge.frames) / 50 <= 46
+        await asyncio.sleep(70)
+        assert edge.ends() == [(100, 1)]
+
+
+@virtual
+async def test_an_interruption_of_what_is_paused_stops_the_work_on_it_at_once():
+    for event in (
+        TurnInterrupted(call_id=CALL, at_us=EPOCH_US, turn=2, utterance_id=100),
+        PlayoutFlushed(call_id=CALL, at_us=EPOCH_US, utterance_id=100, media_time_ms=0),
+    ):
+        edge = await started_twin()
+        engine = ScriptedEngine([b"\x10\x20" * 8000] * 100, [b"\x10\x20" * 160])
+        async with speech_call(edge, engine):
+            await edge.answer()
+            await edge.tell(sentence(100, 0), done(100, 1), paused(2000))
+            await asyncio.sleep(5)
+            frames = len(edge.frames)
+            await edge.tell(event)
+            assert engine.cancelled == 1
+            await asyncio.sleep(5)
+            assert len(edge.frames) == frames
+            await edge.tell(sentence(200, 0), done(200, 1))
+            assert edge.ends() == [(200, 1)], "a pause of what is over holds nothing up"
+
+
+def test_time_under_way_and_time_in_the_queue_are_told_apart(monkeypatch):
+    run_virtual(under_way_and_in_the_queue(monkeypatch))
+
+
+async def under_way_and_in_the_queue(monkeypatch) -> None:
+    now_us = EPOCH_US + 2500
+    monkeypatch.setattr(call_module, "wall_us", lambda: now_us)
+    edge = await started_twin()
+    async with speech_call(edge, ScriptedEngine([0.2, b"\x10\x20" * 160, 0.3, b"\x10\x20" * 160])):
+        await edge.answer()
+        await edge.tell(sentence(100, 0), sentence(100, 1), done(100, 2))
+        await asyncio.sleep(2)
+        first, second = edge.of(TtsStarted)
+        assert (first.bus_hop_ms, round(first.queue_wait_ms), round(first.ttfb_ms)) == (2.5, 0, 200)
+        assert (second.bus_hop_ms, round(second.queue_wait_ms), round(second.ttfb_ms)) == (2.5, 500, 500)
+        now_us = EPOCH_US - 9000
+        await edge.tell(sentence(200, 0), done(200, 1))
+        assert edge.of(TtsStarted)[2].bus_hop_ms == 0, "clocks that differ make no time"

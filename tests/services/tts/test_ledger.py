@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from schemas.call import CallHeld
 from schemas.llm import LlmDone, LlmSentence
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutStarted
+from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark
 from schemas.tts import TtsDone, TtsStarted
 from schemas.turn import TurnInterrupted
-from services.tts.ahead import PlayoutAhead
 from services.tts.ledger import MISSING_SENTENCE_MS, Finish, Skip, Speak, SpeechLedger, WaitUntil
 
 pytestmark = pytest.mark.unit
@@ -116,6 +114,71 @@ def test_a_successor_says_again_what_is_not_marked():
     assert ledger.utterance(100).recorded == {("done", 0), ("started", 1)}
 
 
+def test_how_long_a_sentence_was_under_way_is_kept_with_it():
+    ledger = SpeechLedger()
+    ledger.fold(sentence(100, 0), 5.0, 12.5)
+    assert ledger.step(6.0) == Speak(sentence(100, 0), 5.0, 12.5)
+
+
+def replaced(utterance_id: int, index: int, text: str) -> TtsDone:
+    return TtsDone(**CALL, turn=1, utterance_id=utterance_id, index=index, frames=50, duration_ms=1000, text=text)
+
+
+def test_what_was_said_in_a_sentences_place_is_not_said_again_from_the_sentence():
+    assert steps(folded(sentence(100, 0), sentence(100, 1), replaced(100, 0, "sorry"))) == [(100, 1)]
+
+
+def test_an_utterance_that_is_cut_short_ends_there_whatever_comes():
+    ledger = folded(sentence(100, 0), sentence(100, 1), sentence(100, 2))
+    ledger.utterance(100).advance(0)
+    assert ledger.utterance(100).cut_after(0) == [1, 2]
+    ledger.fold(sentence(100, 3), 0.0)
+    ledger.fold(done(100, 4), 0.0)
+    assert steps(ledger) == [Finish(100, 1)]
+
+
+def test_an_answer_has_begun_once_a_sentence_that_is_no_filler_was_said():
+    filler = LlmSentence(**CALL, turn=1, utterance_id=100, index=0, text="Hm.", filler=True)
+    said = [TtsDone(**CALL, turn=1, utterance_id=100, index=n, frames=5, duration_ms=100) for n in (0, 1)]
+    ledger = folded(filler, sentence(100, 1), said[0])
+    assert not ledger.utterance(100).answered
+    ledger.fold(replaced(100, 2, ""), 0.0)
+    assert not ledger.utterance(100).answered
+    ledger.fold(said[1], 0.0)
+    assert ledger.utterance(100).answered
+
+
+# -- by command --------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_ordered_makes_the_older_ones_of_its_turn_void():
+    ledger = folded(sentence(0, 0), sentence(100, 0), sentence(101, 0), sentence(200, 0))
+    void = ledger.order(150, "Sorry. Bye.", [sentence(150, 0), sentence(150, 1)], 1.0)
+    assert void == list(range(100, 150))
+    ledger.fold(sentence(102, 0), 2.0)
+    assert steps(ledger) == [(0, 0), (150, 0), (150, 1), Finish(150, 2), (200, 0)]
+    assert not ledger.is_new(102)
+    assert ledger.utterance(150).ordered_text == "Sorry. Bye."
+
+
+def started(utterance_id: int, index: int) -> TtsStarted:
+    return TtsStarted(**CALL, turn=1, utterance_id=utterance_id, index=index)
+
+
+def test_what_a_predecessor_was_ordered_to_say_is_ended_with_what_is_on_record():
+    ledger = folded(started(199, 0), replaced(199, 0, "Sorry."))
+    assert isinstance(ledger.step(0.0), WaitUntil)
+    assert steps(ledger, 2.0) == [Finish(199, 1)]
+
+
+def test_and_what_the_predecessor_had_begun_is_lost_and_told():
+    ledger = folded(started(199, 0), replaced(199, 0, "Sorry."), started(199, 1))
+    assert isinstance(ledger.step(0.0), WaitUntil)
+    assert steps(ledger, 2.0) == [Skip(199, 1, 1, lost=True)]
+    ledger.step(2.0)
+    assert steps(ledger, 4.0) == [Finish(199, 2)]
+
+
 def test_a_mark_past_a_failed_sentence_skips_it():
     assert steps(folded(sentence(100, 0), sentence(100, 1), sentence(100, 2), mark(100, 1))) == [(100, 2)]
 
@@ -123,47 +186,3 @@ def test_a_mark_past_a_failed_sentence_skips_it():
 def test_a_repeated_end_changes_nothing():
     ledger = folded(done(100, 2), done(100, 0))
     assert ledger.utterance(100).total == 2
-
-
-# -- audio ahead of playout --------------------------------------------------------------------------------------------
-
-
-def test_ahead_counts_down_by_the_clock_and_is_put_right_by_marks():
-    ahead = PlayoutAhead()
-    ahead.sent(100, 0, 4000)
-    ahead.sent(100, 1, 6000)
-    assert ahead.ahead_ms(50.0) == 10_000
-    ahead.fold(PlayoutStarted(**CALL, utterance_id=100, media_time_ms=0), 51.0)
-    assert ahead.ahead_ms(52.5) == 8500
-    ahead.fold(mark(100, 0), 57.0)
-    assert ahead.ahead_ms(57.0) == 6000
-    assert ahead.ahead_ms(90.0) == 0
-    ahead.sent(100, 2, 1000)
-    assert ahead.ahead_ms(58.0) == 6000
-
-
-def test_ahead_adds_up_utterances_and_forgets_those_over():
-    ahead = PlayoutAhead()
-    ahead.sent(100, 0, 1000)
-    ahead.sent(101, 0, 2000)
-    ahead.sent(101, 0, 1500)
-    assert ahead.ahead_ms(0.0) == 3000
-    ahead.fold(PlayoutFinished(**CALL, utterance_id=100, media_time_ms=0), 0.0)
-    assert ahead.ahead_ms(0.0) == 2000
-    ahead.drop(101)
-    ahead.sent(101, 1, 1000)
-    ahead.fold(mark(101, 0), 0.0)
-    ahead.fold(PlayoutStarted(**CALL, utterance_id=101, media_time_ms=0), 0.0)
-    assert ahead.ahead_ms(0.0) == 0
-
-
-def test_on_hold_nothing_counts_as_played():
-    ahead = PlayoutAhead()
-    ahead.sent(100, 0, 10_000)
-    ahead.fold(PlayoutStarted(**CALL, utterance_id=100, media_time_ms=0), 0.0)
-    ahead.fold(CallHeld(**CALL, change=0, held=True), 2.0)
-    assert ahead.held
-    assert ahead.ahead_ms(60.0) == 8000
-    ahead.fold(CallHeld(**CALL, change=1, held=False), 60.0)
-    assert not ahead.held
-    assert ahead.ahead_ms(61.0) == 7000

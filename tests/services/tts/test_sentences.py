@@ -1,4 +1,4 @@
-"""Cutting very long texts, and word times by length."""
+"""Cutting texts into sentences and pieces."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.tts import SpokenWord
-from services.tts.engine import WordStart
-from services.tts.sentences import split_text
-from services.tts.words import spoken_words, spread_words
+from services.tts.sentences import split_sentences, split_text
 
 pytestmark = pytest.mark.unit
 
@@ -38,16 +35,17 @@ def test_cut_where_a_voice_pauses(text, first):
     assert split_text(text, 20)[0].text == first
 
 
-def test_spread_words_by_length():
-    assert spread_words("to  the bank", 100, 1200) == (
-        SpokenWord(text="to", start_ms=100, end_ms=375),
-        SpokenWord(text="the", start_ms=375, end_ms=741),
-        SpokenWord(text="bank", start_ms=741, end_ms=1200),
-    )
-    assert spread_words("  ", 0, 100) == ()
-
-
-def test_a_word_ends_where_the_next_begins():
-    words = spoken_words([WordStart("one", 0), WordStart("two", 200), WordStart("three", 500)], 450)
-    assert [(word.start_ms, word.end_ms) for word in words] == [(0, 200), (200, 500), (500, 500)]
-    assert spoken_words([], 100) == ()
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("I am sorry. Please say that again.", ["I am sorry.", "Please say that again."]),
+        ("  One  ", ["One"]),
+        ("It is 4.50 now! 'Really?' Yes", ["It is 4.50 now!", "'Really?'", "Yes"]),
+        ("你好吗。我很好。", ["你好吗。", "我很好。"]),
+        ("Wait... - ... what?", ["Wait...", "what?"]),
+        ("... !", []),
+        ("", []),
+    ],
+)
+def test_sentences_of_a_command(text, sentences):
+    assert split_sentences(text) == sentences

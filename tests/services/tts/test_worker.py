@@ -21,7 +21,9 @@ from schemas.llm import LlmDone, LlmSentence
 from schemas.tts import TtsDone, TtsStarted
 from services.tts import __main__ as command
 from services.tts import worker as worker_module
+from services.tts.engine import Label, Run
 from services.tts.engines import espeak
+from services.tts.engines.instant import InstantEngine
 from services.tts.worker import TtsWorker, main, warm_engine
 from tests.services.tts.edge_twin import EPOCH_US, EdgeTwin, ended, wait_for
 
@@ -73,6 +75,33 @@ async def test_from_the_offer_to_the_last_frame_and_the_stop():
             break
         await asyncio.sleep(0.01)
     assert await owners.get("tts.c1") is None, "a call that is over is nobody's"
+    context.stopping.set()
+    await asyncio.wait_for(running, 5)
+
+
+async def test_an_engine_that_fails_on_its_first_answer_is_heard_to_apologise(monkeypatch):
+    class Failing(InstantEngine):
+        """Says the apology at the start, and nothing else."""
+
+        def open(self, text: str, *, language: str = "en", label: Label = Label()) -> Run:  # noqa: B008
+            if text != INSTANT.tts.apology:
+                raise RuntimeError("broken")
+            return super().open(text, language=language, label=label)
+
+    monkeypatch.setattr(worker_module, "load_engine", lambda name, settings: Failing(settings))
+    edge = EdgeTwin()
+    await edge.listen()
+    context = context_on(edge.server)
+    running = asyncio.create_task(main(cast(ServiceContext, context)))
+    await asyncio.wait_for(context.announced.wait(), 5)
+    await offer(edge)
+    await edge.answer()
+    await edge.tell(
+        LlmSentence(call_id="c1", at_us=EPOCH_US, turn=0, utterance_id=0, index=0, text="welcome"),
+        LlmDone(call_id="c1", at_us=EPOCH_US, turn=0, utterance_id=0, sentences=1),
+    )
+    await wait_for(lambda: edge.ends() == [(0, 1)])
+    assert [event.text for event in edge.of(TtsDone)] == [INSTANT.tts.apology]
     context.stopping.set()
     await asyncio.wait_for(running, 5)
 
