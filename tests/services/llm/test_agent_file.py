@@ -105,6 +105,8 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
         ('name = "small"', "name = small", "can't be read as TOML"),
         ("[rules]", "[rulez]", "[rulez] is no section; there are: agent, matching, rules"),
         ('name = "small"\n', "", "[agent]: Object missing required field `name`"),
+        ('give_up = "bye"\n', 'give_up = "bye"\nfillers = ["Hm {card}"]\n', "[agent] fillers: is said outside of any"),
+        ('give_up = "bye"\n', 'give_up = "bye"\naway = "{"\n', "[agent] away: is said outside of any state"),
         ('give_up = "bye"\n', 'give_up = "bye"\ncolour = 1\n', "[agent]: Object contains unknown field `colour`"),
         ('card = "card | account"', "card = 3", "[rules]: Expected `str`, got `int`"),
         ('phrases = ["stop"]', "phrases = []", "[intents.stop]: Expected `array` of length >= 1"),
