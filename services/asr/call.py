@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from bus import metrics
 from bus.clock import Clock, Timer
 from bus.consume import CallFeed, follow_call
 from bus.control import serve_control
@@ -270,7 +271,7 @@ class AsrCall:
                 self._count("turns")
                 events.turn_ended(command)
             case v.Away():
-                self._count("away")
+                metrics.count_away()
                 events.turn_away(command)
             case _:
                 self._rule_floor(command)
@@ -281,16 +282,17 @@ class AsrCall:
             case v.Pause():
                 self._commands.pause(command)
             case v.Resume():
-                self._count("false_interruptions")
+                metrics.count_false_interruption(command.why)
                 self._events.turn_resumed(command)
                 if command.held:
                     self._commands.resume(command)
             case v.Interrupt():
                 self._count("interruptions")
+                metrics.count_interruption(command.why)
                 self._events.turn_interrupted(command)
                 self._commands.flush(command)
             case v.Stuck():
-                self._count("stuck_turns")
+                metrics.count_stuck(command.stage)
                 self._events.turn_stuck(command)
                 self._help_out(command)
 
@@ -303,7 +305,7 @@ class AsrCall:
 
     def _tell_measured(self, found: list[Measured]) -> None:
         for measured in found:
-            self._events.turn_measured(measured)
+            metrics.observe_measured(self._events.turn_measured(measured))
 
     def _on_verdict(self, verdict: v.Verdict) -> None:
         self._input(verdict, self._now_ms())

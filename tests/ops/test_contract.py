@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from ops import contract
+from ops import contract, turn_tables
 from ops.main import COMMANDS, cli
 from tests.schemas.samples import SAMPLES
 
@@ -75,3 +75,16 @@ def test_an_unknown_command_is_named() -> None:
     result = CliRunner().invoke(cli, ["dial"])
     assert result.exit_code == 2
     assert "dial" in result.output
+
+
+def test_committed_turn_tables_are_current() -> None:
+    committed = (Path(__file__).resolve().parents[2] / "docs" / "turn-machine.md").read_text(encoding="utf-8")
+    assert committed == turn_tables.document(), "docs/turn-machine.md is stale: run `make documents`"
+
+
+def test_every_row_of_a_table_stands_in_its_diagram() -> None:
+    for part in turn_tables.PARTS:
+        text = turn_tables.section(part)
+        for (state, trigger), (following, actions) in part.table.items():
+            if state is not following or actions:
+                assert f"{state.value} --> {following.value}: {trigger.value}" in text

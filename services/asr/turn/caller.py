@@ -35,6 +35,9 @@ RUN_LIMIT_MS = 20_000
 UNCLEAR_SPEECH_MS = 1000
 """Speech of this length is more than a noise, even where no word of it was recognised."""
 
+BETWEEN_WORDS_MS = 100
+"""Without sound for so long: words that stand still before that only wait for the next one to be recognised."""
+
 PREFLIGHT_LIMIT = 3
 """Preflights of one turn, at most: each may cost an answer that nobody hears."""
 
@@ -233,7 +236,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         text = self._text(self.partial)
         if text == self._preflight or (not self._floor.silent and self._floor.is_backchannel(text)):
             return None
-        return self._still_since_ms + still_ms
+        return max(self._still_since_ms + still_ms, self.gate.last_voiced_ms + BETWEEN_WORDS_MS)
 
     def _prepare(self) -> None:
         self._preflight = self._text(self.partial)
