@@ -201,7 +201,7 @@ class Scenario(Document, frozen=True, kw_only=True):
         given = os.environ if environment is None else environment
         names = [step.wav for step in self.caller if step.wav is not None]
         if self.background is not None:
-            names += ["speech:noise/"] if self.background.noise == "office" else [self.background.noise]
+            names.append("speech:office" if self.background.noise == "office" else self.background.noise)
         if any(name.startswith(SPEECH_PREFIX) for name in names) and not given.get(SPEECH_VARIABLE):
             return f"it plays recordings; set {SPEECH_VARIABLE} to the folder that holds them"
         return ""

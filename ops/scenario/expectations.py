@@ -93,7 +93,7 @@ def _check_never(never: Never, events: Sequence[SeenEvent], steps: Mapping[str, 
         for event in events
         if since <= event.at_ms and (until is None or event.at_ms < until) and _is(event, never)
     ]
-    before = f" and before{limit.removeprefix(' after')}" if never.until and until is not None else ""
+    before = f"{' and' * bool(where)} before{limit.removeprefix(' after')}" if never.until and until is not None else ""
     return [
         f"{_wording(never)} must never come{where}{before}; it came at {event.at_ms} ms{_told(event)}"
         for event in found[:1]

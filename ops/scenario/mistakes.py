@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 import msgspec
 
 from config.load import PREFIX, ConfigError, load
-from ops.scenario.grammar import ACTIONS, SOUNDS, SPEECH_PREFIX, SPEECH_VARIABLE, parse_reference
+from ops.scenario.grammar import ACTIONS, NOISES, SOUNDS, SPEECH_PREFIX, SPEECH_VARIABLE, parse_reference
 from schemas.base import Event
 from schemas.subjects import EVENT_BY_NAME
 
@@ -159,6 +159,7 @@ def find_mistakes(scenario: Scenario, environment: Mapping[str, str]) -> list[st
     """Everything that is wrong with a scenario, in the order of its tables."""
     return [
         *_in_settings(scenario),
+        *_in_surroundings(scenario, environment),
         *_in_steps(scenario, environment),
         *_in_expectations(scenario),
         *_in_faults(scenario),
@@ -175,6 +176,20 @@ def _in_settings(scenario: Scenario) -> Iterator[str]:
             except ConfigError as error:
                 text = str(error).replace(f" ({next(iter(variables))})", "")
                 yield f"[settings.{section}] {key}: {text}"
+
+
+def _in_surroundings(scenario: Scenario, environment: Mapping[str, str]) -> Iterator[str]:
+    agent, background = scenario.agent, scenario.background
+    if agent.answer_ms == ():
+        yield "[agent] answer_ms: the list is empty; it needs one time at least"
+    if agent.file:
+        file = scenario.file(agent.file, environment)
+        if file is not None and not file.is_file():
+            yield f"[agent] file: there is no file {file}; the path is relative to the scenario"
+    if background is not None and background.noise not in NOISES:
+        file = scenario.file(background.noise, environment)
+        if file is not None and not file.is_file():
+            yield f"[background] noise: there is no file {file}; it must be {', '.join(NOISES)}, or a WAV file"
 
 
 def _in_steps(scenario: Scenario, environment: Mapping[str, str]) -> Iterator[str]:

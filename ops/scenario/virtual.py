@@ -4,6 +4,7 @@ an agent that take exactly as long as the scenario says. A minute of conversatio
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from config.load import ConfigError
@@ -208,14 +209,17 @@ def _told(command: v.Command) -> tuple[type[Event], dict[str, Any]]:
     raise TypeError(f"{type(command).__name__} has no event")
 
 
-def run_virtual(scenario: Scenario) -> Result:
-    """Run a scenario in virtual time. The environment's and app.ini's settings count below the scenario's own."""
+def run_virtual(scenario: Scenario, environment: Mapping[str, str] | None = None) -> Result:
+    """Run a scenario in virtual time. The environment's and app.ini's settings count below the scenario's own.
+
+    ``environment``: of the process where it is None. A setting of it that is wrong is a failure of the result.
+    """
     began = time.perf_counter()
-    reason = scenario.lacks()
+    reason = scenario.lacks(environment)
     if reason:
         return Result(scenario=scenario, way="virtual", skipped=reason)
     try:
-        call = Call(scenario, settings_of(scenario))
+        call = Call(scenario, settings_of(scenario, environment))
     except ConfigError as error:
         return Result(scenario=scenario, way="virtual", failures=(str(error),))
     call.run()
