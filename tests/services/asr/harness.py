@@ -18,13 +18,15 @@ from schemas.audio import AudioFlag, Codec, pack_audio
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallHeld, CallOffered, CallResult, DtmfIn, EndedBy
 from schemas.control import ControlMessage, ControlReply, ReplayReply, ReplayRequest
-from schemas.llm import ListenFor, LlmDone, utterance_of
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
+from schemas.llm import ListenFor, LlmDone, LlmSentence, utterance_of
+from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutPaused, PlayoutStarted
 from services.asr.call import AsrCall, Tools
 from services.asr.detector import VoiceModel
 from services.asr.engine import Engine
 from services.asr.engines.instant import FrameCounter
+from services.asr.judge import TurnDesk
 from services.asr.pool import EnginePool
+from services.asr.turn_model import TurnModel
 from services.asr.vad.energy import EnergyModel
 from services.audio import g711
 
@@ -63,7 +65,8 @@ class FakeEdge:
 
     async def open(self, *, answered: bool = True) -> None:
         await self.connection.subscribe(subjects.replay(CALL_ID, TENANT), self._replay)
-        await serve_control(self.connection, "edge", CALL_ID, TENANT, self._control, service="edge")
+        for stage in ("edge", "tts"):
+            await serve_control(self.connection, stage, CALL_ID, TENANT, self._control, service=stage)
         self.recorder.record(CallOffered(edge="edge-1", **self.base()))
         if answered:
             self.answer()
@@ -121,6 +124,22 @@ class FakeEdge:
         event = PlayoutFlushed if flushed else PlayoutFinished
         self.recorder.record(event(utterance_id=utterance_id, media_time_ms=self.media_ms, **self.base()))
 
+    def paused(self, utterance_id: int, *, remaining_ms: int = 5000, complete: bool = True) -> None:
+        event = PlayoutPaused(
+            utterance_id=utterance_id,
+            media_time_ms=self.media_ms,
+            remaining_ms=remaining_ms,
+            complete=complete,
+            **self.base(),
+        )
+        self.recorder.record(event)
+
+    def sentence(self, utterance_id: int) -> None:
+        event = LlmSentence(
+            turn=utterance_id // 100, utterance_id=utterance_id, index=0, text="Well.", epoch=1, **self.base()
+        )
+        self.recorder.record(event)
+
     def end(self) -> None:
         event = CallEnded(
             edge="edge-1", result=CallResult.COMPLETED, reason="caller_hung_up", ended_by=EndedBy.CALLER, **self.base()
@@ -172,6 +191,7 @@ class Line:
         self.over: list[str] = []
         self.pool = EnginePool(1)
         self.connections: list[MemoryConnection] = []
+        self.turn_model: TurnModel | None = None
 
     async def call(self, epoch: int = 1, engine: Engine | None = None, detectors: VoiceModel | None = None) -> AsrCall:
         """A worker's call; ``epoch`` over 1 is a successor's."""
@@ -187,7 +207,7 @@ class Line:
             worker=f"asr-{epoch}",
             engine=engine or FrameCounter(self.settings.asr),
             detectors=detectors or EnergyModel(),
-            desk=None,
+            desk=None if self.turn_model is None else TurnDesk(self.turn_model, self.pool, self.clock),
             pool=self.pool,
             clock=self.clock,
             figures={},

@@ -1,0 +1,227 @@
+"""What a call's turn policy asks of other stages: holds, apologies, questions; and what a successor makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bus.clock import settle
+from config.settings import TurnSection
+from schemas.asr import AsrPreflight
+from schemas.control import Flush, Hangup, Pause, Resume, Say
+from schemas.failure import Failure
+from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnMeasured, TurnResumed, TurnStarted
+from services.asr.turn_models.instant import InstantModel
+from tests.services.asr.engines import ScriptedEngine
+from tests.services.asr.harness import Line
+
+pytestmark = pytest.mark.unit
+
+FIXED = {"endpointing": "fixed"}
+
+
+async def heard(line: Line) -> None:
+    """Give a thread of the pool its time to answer."""
+    for _ in range(200):
+        await asyncio.sleep(0.001)
+        await settle(2)
+
+
+async def test_an_answer_close_to_its_end_is_answered_even_by_a_listeners_word() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("okay"))
+    line.edge.play(0)
+    await line.edge.speak(300)
+    line.edge.paused(0, remaining_ms=400)
+    await line.edge.hush(700)
+
+    assert [event.text for event in await line.events(TurnEnded)] == ["okay"]
+    assert [type(command) for command in line.edge.commands] == [Pause, Flush]
+
+
+async def test_the_same_word_far_from_the_end_is_no_turn_and_none_is_announced() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("okay"))
+    line.edge.play(0)
+    await line.edge.speak(300)
+    line.edge.paused(0, remaining_ms=4000)
+    await line.edge.hush(700)
+
+    assert not await line.events(TurnEnded)
+    assert not await line.events(TurnStarted)
+    assert [event.why for event in await line.events(TurnResumed)] == ["backchannel"]
+
+
+async def test_under_confirm_first_nothing_is_held() -> None:
+    line = Line(turn=TurnSection(interruption="confirm", endpointing="fixed"))
+    await line.edge.open()
+    await line.call()
+    line.edge.play(0)
+    await line.edge.speak(480)
+    assert not line.edge.commands
+    await line.edge.speak(100)
+    assert [type(command) for command in line.edge.commands] == [Flush]
+
+
+async def test_a_successor_takes_back_the_pause_of_a_worker_that_died() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call()
+    line.edge.play(0)
+    await line.edge.speak(300)
+    line.edge.paused(0)
+    await settle()
+    line.kill()
+    await line.edge.hush(100)
+    await line.call(epoch=2, engine=ScriptedEngine(""))
+    await line.edge.hush(3000)
+
+    assert [type(command) for command in line.edge.commands] == [Pause, Resume]
+    assert len(await line.events(TurnResumed)) == 1
+
+
+async def test_a_listeners_word_is_not_answered_by_a_successor_either() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("mm-hm"))
+    line.edge.play(0)
+    await line.edge.speak(300)
+    line.edge.paused(0)
+    await line.edge.hush(700)
+    line.kill()
+    await line.call(epoch=2)
+    await line.edge.hush(4000)
+
+    assert not await line.events(TurnEnded)
+
+
+async def test_a_caller_who_says_nothing_is_asked_and_then_left() -> None:
+    line = Line(turn=TurnSection(away_ms=2000, away_prompts=1, **FIXED))
+    await line.edge.open()
+    await line.call()
+    line.edge.play(0)
+    await line.edge.hush(500)
+    line.edge.played(0)
+    await line.edge.hush(2100)
+    [asked] = await line.events(TurnAway)
+    assert (asked.number, asked.last, asked.turn) == (0, False, 1)
+    line.kill()
+    await line.call(epoch=2)
+    await line.edge.hush(2200)
+
+    assert [(event.number, event.last) for event in await line.events(TurnAway)] == [(0, False), (1, True)]
+
+
+async def test_silence_on_hold_and_on_a_line_without_frames() -> None:
+    line = Line(turn=TurnSection(away_ms=2000, **FIXED))
+    await line.edge.open()
+    await line.call()
+    line.edge.play(0)
+    await line.edge.hush(100)
+    line.edge.played(0)
+    line.edge.hold(True)
+    await line.edge.pause(5000)
+    assert not await line.events(TurnAway)
+    line.edge.hold(False)
+    await line.edge.pause(1900)
+    assert not await line.events(TurnAway)
+    await line.edge.pause(400)
+    assert len(await line.events(TurnAway)) == 1
+
+
+async def test_an_llm_stage_without_a_sign_is_apologised_for_once_and_ends_the_call_the_second_time() -> None:
+    line = Line(turn=TurnSection(stuck_llm_ms=1000, **FIXED))
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("hello"))
+    line.edge.play(0)
+    line.edge.played(0)
+    await line.edge.speak(600)
+    await line.edge.hush(1700)
+
+    [failure] = await line.events(Failure)
+    assert (failure.code, failure.turn) == ("turn_stuck", 1)
+    assert "llm" in failure.detail
+    [say] = [command for command in line.edge.commands if isinstance(command, Say)]
+    assert say.utterance_id == 199
+    await line.edge.speak(600)
+    await line.edge.hush(1700)
+    assert [type(command) for command in line.edge.commands] == [Say, Hangup]
+    assert len(await line.events(Failure)) == 2
+
+
+async def test_a_sentence_that_is_never_spoken_names_tts() -> None:
+    line = Line(turn=TurnSection(stuck_tts_ms=1000, **FIXED))
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("hello"))
+    line.edge.play(0)
+    line.edge.played(0)
+    await line.edge.speak(600)
+    await line.edge.hush(600)
+    line.edge.sentence(100)
+    await line.edge.hush(1200)
+
+    [failure] = await line.events(Failure)
+    assert "tts" in failure.detail
+    assert not line.edge.commands
+
+
+async def test_words_that_stand_still_are_a_preflight() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("where is my card", partials=True))
+    await line.edge.speak(1800)
+    await line.edge.hush(300)
+
+    assert [event.text for event in await line.events(AsrPreflight)][-1] == "where is my card"
+    assert not await line.events(TurnEnded)
+
+
+@pytest.mark.parametrize(("sure", "ended_after_ms"), [(1.0, 320), (0.05, 3020)])
+async def test_the_turn_model_shortens_or_lengthens_patience(sure: float, ended_after_ms: int) -> None:
+    line = Line(turn=TurnSection())
+    line.turn_model = InstantModel(sure)
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("hello"))
+    await line.edge.speak(800)
+    await line.edge.hush(240)
+    await heard(line)
+    await line.edge.hush(ended_after_ms - 300)
+    assert not await line.events(TurnEnded)
+    await line.edge.hush(80)
+
+    assert [event.why for event in await line.events(TurnEnded)] == ["semantic"]
+
+
+async def test_each_turn_is_measured_once_also_across_a_takeover() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("hello", "again"))
+    line.edge.play(0)
+    line.edge.played(0)
+    for _ in range(2):
+        await line.edge.speak(600)
+        await line.edge.hush(700)
+    assert [event.turn for event in await line.events(TurnMeasured)] == [1]
+    line.kill()
+    await line.call(epoch=2)
+    line.edge.end()
+
+    assert [event.turn for event in await line.events(TurnMeasured)] == [1, 2]
+
+
+async def test_an_interruption_is_said_once_by_whoever_owns_the_call() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call()
+    line.edge.play(0)
+    await line.edge.speak(300)
+    line.edge.paused(0)
+    line.kill()
+    await line.call(epoch=2)
+    await line.edge.speak(600)
+
+    assert [event.utterance_id for event in await line.events(TurnInterrupted)] == [0]
+    assert [type(command) for command in line.edge.commands].count(Flush) == 1
