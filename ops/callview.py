@@ -328,6 +328,7 @@ class _Fold:
                 utterance.heard,
                 finished=finished,
                 flushed=utterance.flushed,
+                held=utterance.paused[-1] if utterance.paused else None,
             )
             began = self._playouts[utterance_id].began(wanted[0])
             at_ms = began.media_ms if began is not None else started.media_time_ms

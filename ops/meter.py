@@ -24,8 +24,8 @@ MIN_VOICED_MS = 30
 LEAST_THRESHOLD_DBFS = -45.0
 MOST_THRESHOLD_DBFS = -30.0
 OVER_NOISE_DB = 12.0
-NOISE_SHARE = 0.1
-"""The noise of a side is the level that a tenth of its windows stay below."""
+NOISE_SHARE = 0.02
+"""The noise of a side is the level that so many of its windows stay below; also who never falls silent has closures."""
 STOP_LIMIT_MS = 500
 """An agent that speaks on for longer than this after the caller's last sound was not stopped by it."""
 SHORT_MS = 500

@@ -21,6 +21,7 @@ BENCHES = {
     "turn": "turn overhead with engines that answer at once, beside an in-process pipeline",
     "capacity": "concurrent two-way calls of one edge on one core, beside aiortp's echo",
     "vad": "voice activity detection of one call, beside pipecat's analyzer",
+    "barge_in": "interruptions and answers over SIP, by a meter that hears the recording, beside our own figures",
     "processes": "memory of each process, idle and per call; time from start to ready",
 }
 

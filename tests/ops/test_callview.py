@@ -204,6 +204,12 @@ def test_a_pause_that_the_edge_took_back_by_itself() -> None:
     assert [line[12:].strip() for line in lines(events)[-2:]] == ["[paused 2.0 s: limit]", "[paused]"]
 
 
+def test_words_before_a_pause_were_heard_also_where_the_call_ends_in_it() -> None:
+    held = PlayoutPaused(**at(620), utterance_id=0, media_time_ms=620, index=0, sent_ms=580)
+    view = view_of([*say(0, 0, 5, "Welcome to Example Bank."), plays(0, 40), held])
+    assert [line.text for line in view.lines] == ["Welcome to"]
+
+
 def test_an_answer_stopped_before_it_was_heard() -> None:
     interrupted = TurnInterrupted(**at(5000), turn=2, utterance_id=100, why="speech", speech_start_ms=4900)
     assert (
