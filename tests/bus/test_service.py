@@ -217,3 +217,21 @@ def test_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(service.metadata, "version", missing)
     assert service.version() == "0.0.0"
+
+
+def test_the_metrics_of_a_process_live_as_long_as_it_works(
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[object] = []
+
+    def serve(section: object) -> Callable[[], None]:
+        seen.append(section)
+        return lambda: seen.append("ended")
+
+    monkeypatch.setattr(service.metrics, "serve", serve)
+
+    async def main(context: ServiceContext) -> None:
+        assert seen == [SETTINGS.metrics]
+
+    assert run(lambda: process(main).run()) == service.EXIT_OK
+    assert seen == [SETTINGS.metrics, "ended"]
