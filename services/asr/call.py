@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from bus import metrics
 from bus.clock import Clock, Timer
 from bus.consume import CallFeed, follow_call
 from bus.control import serve_control
@@ -27,6 +26,7 @@ from schemas.base import Event
 from schemas.call import CallEnded, DtmfIn
 from schemas.control import ControlMessage, ControlReply
 from services.asr.commands import CallCommands
+from services.asr.consequences import Consequences
 from services.asr.detector import VoiceModel
 from services.asr.engine import Engine
 from services.asr.events import CallEvents
@@ -35,7 +35,7 @@ from services.asr.fold import NAMES, OWN, CallFold
 from services.asr.following import inputs_of
 from services.asr.hearing import FILL_LIMIT_MS, TICKS_PER_MS, Hearing
 from services.asr.judge import TurnDesk, TurnJudge
-from services.asr.measuring import Measured, TurnMeasures
+from services.asr.measuring import TurnMeasures
 from services.asr.pool import EnginePool
 from services.asr.runs import CallRuns
 from services.asr.turn import values as v
@@ -47,8 +47,6 @@ STALE_MS = 1000
 """Audio older than this does not stop the agent: what it was an answer to is over."""
 SILENT_LINE_MS = 100
 """No frame for so long: the line is silent (a sender without voice sends nothing), and the wall clock moves time."""
-STUCK_LIMIT = 2
-"""So many turns in a row without an answer end the call."""
 FRAME_MS = 20
 CLOSE_MS = 2000
 
@@ -80,15 +78,10 @@ class AsrCall:
         self._hearing = Hearing(tools.detectors.open())
         self._recorder = Recorder(tools.connection, service="asr")
         self._recorder.on_fenced = lambda _: self._let_go("superseded")
-        self._events = CallEvents(
-            self._recorder,
-            call_id=claim.call_id,
-            tenant=claim.tenant,
-            epoch=claim.epoch,
-            worker=tools.worker,
-            engine=tools.engine.name,
-            now_us=tools.clock.now_us,
-            media_now_ms=self._live_ms,
+        self._events = self._tell_of()
+        self._commands = CallCommands(tools.connection, claim.call_id, claim.tenant)
+        self._consequences = Consequences(
+            self._events, self._commands, apology=tools.settings.tts.apology, count=self._count
         )
         self._audio = AudioFeed(
             tools.connection,
@@ -113,7 +106,6 @@ class AsrCall:
         self._judge: TurnJudge | None = None
         if tools.desk is not None:
             self._judge = TurnJudge(tools.desk, on_verdict=self._on_verdict, on_failure=self._on_no_verdict)
-        self._commands = CallCommands(tools.connection, claim.call_id, claim.tenant)
         self._measures = TurnMeasures()
         self._feed: CallFeed | None = None
         self._control: Subscription | None = None
@@ -125,6 +117,19 @@ class AsrCall:
         self._timer_ms = 0
         self._heard_us = tools.clock.elapsed_us()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def _tell_of(self) -> CallEvents:
+        tools, claim = self._tools, self._claim
+        return CallEvents(
+            self._recorder,
+            call_id=claim.call_id,
+            tenant=claim.tenant,
+            epoch=claim.epoch,
+            worker=tools.worker,
+            engine=tools.engine.name,
+            now_us=tools.clock.now_us,
+            media_now_ms=self._live_ms,
+        )
 
     async def start(self) -> None:
         """Begin to hear; a successor's catching up goes on in the background."""
@@ -161,7 +166,7 @@ class AsrCall:
         self._machine = TurnMachine(self._tools.settings.turn, start, self._tools.settings.asr.language)
         if self._fold.held:
             self._input(v.Held(True), self._now_ms())
-        self._tell_measured(self._measures.due())
+        self._consequences.measured(self._measures.due())
         replay = self._claim.takeover and self._fold.answered is not None
         self._audio.begin(self._fold.through_sequence + 1, replay=replay)
         leftover = self._machine.deadline_ms
@@ -176,7 +181,7 @@ class AsrCall:
     def _on_event(self, event: Event) -> None:
         self._fold.apply(event)
         if not self._closed and self._live:
-            self._tell_measured(self._measures.apply(event, self._tools.clock.now_us()))
+            self._consequences.measured(self._measures.apply(event, self._tools.clock.now_us()))
         else:
             self._measures.fold(event)
         if isinstance(event, CallEnded):
@@ -251,61 +256,16 @@ class AsrCall:
         self._arm()
 
     def _execute(self, command: v.Command) -> None:
-        events = self._events
         match command:
-            case v.VadStarted():
-                events.vad_started(command)
-            case v.VadStopped():
-                events.vad_stopped(command)
-            case v.TurnStarted():
-                events.turn_started(command)
             case v.OpenRun():
                 self._runs.open(command, self._fold.listen_for, self._hearing.take_history(command.since_ms))
             case v.FinishRun():
                 self._runs.finish(command)
-            case v.Ask() if self._judge is not None:
-                self._judge.ask(command)
-            case v.Preflight():
-                events.preflight(command)
-            case v.EndTurn():
-                self._count("turns")
-                events.turn_ended(command)
-            case v.Away():
-                metrics.count_away()
-                events.turn_away(command)
+            case v.Ask():
+                if self._judge is not None:
+                    self._judge.ask(command)
             case _:
-                self._rule_floor(command)
-
-    def _rule_floor(self, command: v.Command) -> None:
-        """What concerns the agent's speech."""
-        match command:
-            case v.Pause():
-                self._commands.pause(command)
-            case v.Resume():
-                metrics.count_false_interruption(command.why)
-                self._events.turn_resumed(command)
-                if command.held:
-                    self._commands.resume(command)
-            case v.Interrupt():
-                self._count("interruptions")
-                metrics.count_interruption(command.why)
-                self._events.turn_interrupted(command)
-                self._commands.flush(command)
-            case v.Stuck():
-                metrics.count_stuck(command.stage)
-                self._events.turn_stuck(command)
-                self._help_out(command)
-
-    def _help_out(self, stuck: v.Stuck) -> None:
-        """A caller waits for nothing: apologise where a voice is left to do so; end what keeps going wrong."""
-        if stuck.in_a_row >= STUCK_LIMIT:
-            self._commands.hang_up()
-        elif stuck.stage == "llm":
-            self._commands.apologise(stuck.turn, self._tools.settings.tts.apology)
-
-    def _tell_measured(self, found: list[Measured]) -> None:
-        for measured in found:
-            metrics.observe_measured(self._events.turn_measured(measured))
+                self._consequences.carry_out(command)
 
     def _on_verdict(self, verdict: v.Verdict) -> None:
         self._input(verdict, self._now_ms())

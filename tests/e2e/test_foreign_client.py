@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 IN_ORDER = [
     "call.offered", "call.answered", "llm.sentence", "playout.started", "playout.finished", "vad.started",
-    "turn.started", "vad.stopped", "asr.final", "turn.ended", "llm.done", "tts.done", "playout.finished", "call.ended",
+    "vad.stopped", "asr.final", "turn.started", "turn.ended", "llm.done", "tts.done", "playout.finished", "call.ended",
 ]  # fmt: skip
 """Names that a call with one turn holds in this order, among others."""
 
