@@ -57,7 +57,7 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
     ),
     llm.LlmSentence(
         **BASE, turn=1, utterance_id=100, index=2, text="Your card was sent.", language="de",
-        filler=True,
+        filler=True, away=3,
     ),
     llm.LlmDone(
         **BASE, turn=1, utterance_id=100, sentences=3, intent="card_delivery_inquiry", then=llm.NextStep.HANG_UP,

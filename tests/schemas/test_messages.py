@@ -88,7 +88,7 @@ class TestEveryMessage:
         counts = {
             "epoch", "change", "press", "turn", "revision", "part", "through_sequence", "utterance_id", "index",
             "sentences", "frames", "number", "confidence", "from_sequence", "first_sequence", "next_sequence",
-            "last_turn", "calls", "slots", "process_id", "max_calls",
+            "last_turn", "calls", "slots", "process_id", "max_calls", "away",
         }  # fmt: skip
         for field in msgspec.structs.fields(type(sample)):
             value = getattr(sample, field.name)
