@@ -146,12 +146,14 @@ class BrokenBucket:
 
     def __init__(self) -> None:
         self.attempts = 0
+        self.reads = 0
 
     async def modify(self, key: str, change: object, attempts: int = 20) -> NoReturn:
         self.attempts += 1
         raise StoreUnavailable("no leader")
 
     async def get(self, key: str) -> NoReturn:
+        self.reads += 1
         raise StoreUnavailable("no leader")
 
 

@@ -335,6 +335,37 @@ def test_no_guess_while_an_answer_is_owed_or_for_a_turn_that_is_over_or_without_
     run_virtual(scenario())
 
 
+def test_words_before_the_call_is_answered_are_let_pass() -> None:
+    async def scenario() -> None:
+        world = World()
+        await world.begin()
+        engine = FakeEngine()
+        await world.work(engine)
+        await world.stand_still(1, "hello")
+        assert not engine.requests
+
+    run_virtual(scenario())
+
+
+def test_an_engine_that_can_not_stop_is_let_go() -> None:
+    async def scenario() -> None:
+        engine = TimedEngine((5000, "Answer {turn}."))
+        world, call = await begun(engine, filler_ms=0)
+        await world.stand_still(1, "hell", 0)
+        assert call._guessing._guess is not None
+
+        async def cancel() -> None:
+            raise RuntimeError("secret words")
+
+        call._guessing._guess.run.cancel = cancel  # type: ignore[method-assign]
+        world.end_turn(1, "hello")
+        await world.rest(6000)
+        assert said(world) == ["Answer 1."]
+        assert not world.of(Failure)
+
+    run_virtual(scenario())
+
+
 def test_the_end_of_the_call_drops_the_guess() -> None:
     async def scenario() -> None:
         engine = TimedEngine((5000, "Answer."))
