@@ -24,6 +24,8 @@ VERDICT_DEADLINE_MS = 300
 """A verdict that comes later is of no use."""
 HUNG_MS = 2000
 """A model that has worked for so long on one question does not come back: the next one gets a thread of its own."""
+HANGS_LIMIT = 3
+"""A model that did this is asked no more: each time takes a thread from recognition."""
 LEAD_MS = 500
 """Audio before the first voiced sample that the model hears: soft beginnings lie under the detector's threshold."""
 SPARE_MS = 2000
@@ -44,6 +46,7 @@ class TurnDesk:
         self._waiting: deque[Question] = deque()
         self._at_work: Question | None = None
         self._hung: Timer | None = None
+        self._hangs = 0
 
     @property
     def waiting(self) -> int:
@@ -51,9 +54,10 @@ class TurnDesk:
         return len(self._waiting)
 
     def put(self, question: Question) -> None:
-        """Have it worked on after those before it."""
-        self._waiting.append(question)
-        self._advance()
+        """Have it worked on after those before it; never, if the model hangs again and again."""
+        if self._hangs < HANGS_LIMIT:
+            self._waiting.append(question)
+            self._advance()
 
     def _advance(self) -> None:
         while self._at_work is None and self._waiting:
@@ -78,7 +82,10 @@ class TurnDesk:
         self._advance()
 
     def _give_up(self) -> None:
-        log.error("turn_model_hangs", message=f"turn model {self.model.name} did not answer within {HUNG_MS} ms")
+        self._hangs += 1
+        what_follows = "it is asked no more" if self._hangs == HANGS_LIMIT else "another thread takes over"
+        name = self.model.name
+        log.error("turn_model_hangs", message=f"turn model {name} did not answer within {HUNG_MS} ms; {what_follows}")
         self._leave()
         self._pool.replace_thread()
         self._advance()
