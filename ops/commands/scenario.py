@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from config.load import ConfigError
+from ops.scenario import ablation
 from ops.scenario.document import Scenario, Way, load_scenario, scenario_files
 from ops.scenario.mistakes import ScenarioError
 from ops.scenario.report import Result, around, by_rule, facts, timeline
@@ -114,6 +116,20 @@ def check_command(paths: tuple[Path, ...], as_json: bool) -> None:
     else:
         click.echo("\n".join(mistakes), err=True)
     sys.exit(1 if mistakes else 0)
+
+
+@scenario.command("ablate")
+@paths_argument
+@filter_option
+@json_option
+def ablate_command(paths: tuple[Path, ...], text: str, as_json: bool) -> None:
+    """Run scenarios in virtual time with one mechanism of turn taking off at a time: a table of what gets worse."""
+    rows = ablation.ablate(_load(paths, text))
+    if as_json:
+        click.echo(as_json_text([dataclasses.asdict(row) for row in rows]))
+        return
+    for line in (*ablation.HEAD_LINES, *map(ablation.line, rows)):
+        click.echo(line)
 
 
 async def _run_sip(
