@@ -88,6 +88,8 @@ class TurnDesk:
         log.error("turn_model_hangs", message=f"turn model {name} did not answer within {HUNG_MS} ms; {what_follows}")
         self._leave()
         self._pool.replace_thread()
+        if self._hangs == HANGS_LIMIT:
+            self._waiting.clear()
         self._advance()
 
     def _leave(self) -> None:

@@ -247,10 +247,14 @@ async def test_a_model_that_hangs_keeps_one_thread_and_nobody_else(
 async def test_a_model_that_hangs_again_and_again_is_asked_no_more(
     desk: TurnDesk, pool: HandPool, clock: ManualClock
 ) -> None:
-    line = Line(desk)
+    line, other = Line(desk), Line(desk)
     for number in range(HANGS_LIMIT):
         line.judge.ask(v.Ask(number, 0, 300))
-        await clock.advance(HUNG_MS)
+        await clock.advance(HUNG_MS - 100)
+        if number == HANGS_LIMIT - 1:
+            other.judge.ask(v.Ask(0, 0, 300))
+        await clock.advance(100)
+    assert desk.waiting == 0
     assert (len(pool.jobs), pool.replaced) == (HANGS_LIMIT, HANGS_LIMIT)
     line.judge.ask(v.Ask(HANGS_LIMIT, 0, 300))
     await clock.advance(VERDICT_DEADLINE_MS)
