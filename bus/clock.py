@@ -102,6 +102,10 @@ class ManualClock:
         self._now_us = end_us
         await settle()
 
+    def stall(self, milliseconds: float) -> None:
+        """Let time pass in which nothing runs, as in a process that gets none: timers due meanwhile fire late."""
+        self._now_us += round(milliseconds * 1000)
+
 
 async def settle(turns: int = 20) -> None:
     """Give every task that is ready its turn on the event loop, ``turns`` times."""

@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import msgspec
+
 from bus.clock import Clock, Timer
 from bus.consume import CallFeed, follow_call
 from bus.control import serve_control
@@ -25,6 +27,7 @@ from schemas.audio import AudioFrame
 from schemas.base import Event
 from schemas.call import CallEnded, DtmfIn
 from schemas.control import ControlMessage, ControlReply
+from schemas.llm import ListenFor
 from services.asr.commands import CallCommands
 from services.asr.consequences import Consequences
 from services.asr.detector import VoiceModel
@@ -39,14 +42,19 @@ from services.asr.measuring import TurnMeasures
 from services.asr.pool import EnginePool
 from services.asr.runs import CallRuns
 from services.asr.turn import values as v
+from services.asr.turn.backchannels import usual_backchannels
+from services.asr.turn.floor import FloorState
 from services.asr.turn.machine import TurnMachine
 
 log = get_logger(__name__)
 
+AGENT_SILENT = (FloorState.SILENT, FloorState.YIELDED)
 STALE_MS = 1000
 """Audio older than this does not stop the agent: what it was an answer to is over."""
 SILENT_LINE_MS = 100
 """No frame for so long: the line is silent (a sender without voice sends nothing), and the wall clock moves time."""
+HELD_UP_MS = 50
+"""A timer so late says that this process got no time: what came meanwhile is heard before any silence is counted."""
 FRAME_MS = 20
 CLOSE_MS = 2000
 
@@ -115,6 +123,8 @@ class AsrCall:
         self._keys: list[DtmfIn] = []
         self._timer: Timer | None = None
         self._timer_ms = 0
+        self._timer_due_us = 0
+        self._held_up = False
         self._heard_us = tools.clock.elapsed_us()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -258,7 +268,7 @@ class AsrCall:
     def _execute(self, command: v.Command) -> None:
         match command:
             case v.OpenRun():
-                self._runs.open(command, self._fold.listen_for, self._hearing.take_history(command.since_ms))
+                self._runs.open(command, self._expected(), self._hearing.take_history(command.since_ms))
             case v.FinishRun():
                 self._runs.finish(command)
             case v.Ask():
@@ -266,6 +276,14 @@ class AsrCall:
                     self._judge.ask(command)
             case _:
                 self._consequences.carry_out(command)
+
+    def _expected(self) -> ListenFor:
+        """What may be heard now: over the agent's voice also words that only say "I am listening"."""
+        expected = self._fold.listen_for
+        if not (expected.phrases or expected.digits) or self._machine.floor_state in AGENT_SILENT:
+            return expected
+        usual = usual_backchannels(self._tools.settings.asr.language)
+        return msgspec.structs.replace(expected, phrases=(*expected.phrases, *usual))
 
     def _on_verdict(self, verdict: v.Verdict) -> None:
         self._input(verdict, self._now_ms())
@@ -307,14 +325,22 @@ class AsrCall:
                 return
             self._timer.cancel()
         self._timer_ms = deadline
-        wait_ms = max(0, deadline - self._now_ms()) + SILENT_LINE_MS
+        self._wait(max(0, deadline - self._now_ms()) + SILENT_LINE_MS)
+
+    def _wait(self, wait_ms: int) -> None:
+        self._timer_due_us = self._tools.clock.elapsed_us() + wait_ms * 1000
         self._timer = self._tools.clock.call_later(wait_ms, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
         if self._closed:
             return
-        silent_us = self._tools.clock.elapsed_us() - self._heard_us
+        now_us = self._tools.clock.elapsed_us()
+        self._held_up = now_us - self._timer_due_us > HELD_UP_MS * 1000 and not self._held_up
+        if self._held_up:
+            self._wait(SILENT_LINE_MS)
+            return
+        silent_us = now_us - self._heard_us
         if not self._audio.behind and silent_us >= SILENT_LINE_MS * 1000:
             self._input(v.Tick(), self._now_ms())
         self._arm()

@@ -43,6 +43,18 @@ BACKCHANNELS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Language -> words and short phrases, in lower case without punctuation."""
 
+USUAL: dict[str, tuple[str, ...]] = {
+    "en": ("okay", "uh huh", "mm hm", "right", "i see", "sure", "all right"),
+}
+"""The usual ones that a recogniser with a grammar tells from what callers say to be heard: it can hear nothing else
+than its phrases, and without these it takes an "okay" for one of them. Shorter ones (oh, hm), "yeah" (yes) and "got it"
+(stop) are heard in the place of such words too often."""
+
+
+def usual_backchannels(language: str) -> tuple[str, ...]:
+    """What a recogniser with a grammar listens for beside it, while the agent speaks."""
+    return USUAL.get(_primary(language), ())
+
 
 def is_backchannel(text: str, language: str, extra: frozenset[str] = frozenset()) -> bool:
     """Whether all of ``text`` is made of backchannels, one after the other; of no words: False.
@@ -51,13 +63,17 @@ def is_backchannel(text: str, language: str, extra: frozenset[str] = frozenset()
     ``en-US``); of one that is not in :data:`BACKCHANNELS` only ``extra`` counts: more words and phrases.
     """
     spoken = _words(text)
-    known = BACKCHANNELS.get(language.replace("_", "-").split("-")[0].lower(), ())
+    known = BACKCHANNELS.get(_primary(language), ())
     phrases = {_words(phrase) for phrase in (*known, *extra)} - {()}
     reached = {0}
     for start in range(len(spoken)):
         if start in reached:
             reached |= {start + len(phrase) for phrase in phrases if spoken[start : start + len(phrase)] == phrase}
     return bool(spoken) and len(spoken) in reached
+
+
+def _primary(language: str) -> str:
+    return language.replace("_", "-").split("-")[0].lower()
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -93,6 +93,17 @@ class FakeEdge:
         """Voice, frames that differ from each other."""
         await self.say(voice(len(self.frames) + index) for index in range(milliseconds // FRAME_MS))
 
+    async def speak_into_a_stall(self, milliseconds: int) -> None:
+        """Voice while the worker's process gets no time: a timer fires late, then the frames come all at once."""
+        self.clock.stall(milliseconds)
+        await self.clock.advance(0)
+        for _ in range(milliseconds // FRAME_MS):
+            sequence = len(self.frames)
+            self.frames.append((self.media_ms * 8, voice(sequence)))
+            self.media_ms += FRAME_MS
+            self.connection.publish(subjects.live_audio("in", CALL_ID, TENANT), self.packed(sequence))
+        await settle(milliseconds)
+
     async def hush(self, milliseconds: int) -> None:
         """Silence in frames."""
         await self.say([SILENCE] * (milliseconds // FRAME_MS))

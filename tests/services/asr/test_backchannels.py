@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.asr.turn.backchannels import BACKCHANNELS, is_backchannel
+from services.asr.turn.backchannels import BACKCHANNELS, is_backchannel, usual_backchannels
 
 pytestmark = pytest.mark.unit
 
@@ -38,6 +38,12 @@ def test_every_listed_phrase_is_one_and_no_answer_or_order_is(language: str) -> 
     assert all(phrase == phrase.lower() for phrase in phrases)
     assert [phrase for phrase in phrases if not is_backchannel(phrase, language)] == []
     assert [word for word in TAKES_THE_FLOOR[language] if is_backchannel(word, language)] == []
+
+
+def test_what_a_recogniser_listens_for_is_taken_for_one() -> None:
+    assert usual_backchannels("en-US") == usual_backchannels("en") != ()
+    assert [phrase for phrase in usual_backchannels("en") if not is_backchannel(phrase, "en")] == []
+    assert usual_backchannels("xx") == ()
 
 
 def test_a_phrase_may_begin_with_another_one() -> None:

@@ -18,6 +18,7 @@ from schemas.llm import ListenFor
 from schemas.turn import TurnEnded, TurnInterrupted, TurnResumed, TurnStarted
 from schemas.vad import VadStarted, VadStopped
 from services.asr.engines.instant import FixedText
+from services.asr.turn.backchannels import usual_backchannels
 from tests.services.asr.engines import BrokenEngine, ScriptedEngine
 from tests.services.asr.harness import CALL_ID, SILENCE, TENANT, Line, voice
 
@@ -119,6 +120,21 @@ async def test_the_grammar_is_that_of_the_last_answer() -> None:
     await line.edge.hush(800)
 
     assert engine.listened == [wanted]
+
+
+async def test_over_the_agent_also_words_of_a_listener_are_listened_for() -> None:
+    line = Line()
+    await line.edge.open()
+    engine = ScriptedEngine("okay")
+    await line.call(engine=engine)
+    line.edge.listen_for(0, ListenFor(phrases=("stop",)))
+    line.edge.play(0)
+    await line.edge.speak(400)
+    await line.edge.hush(700)
+    line.edge.listen_for(1, ListenFor())
+    await line.edge.speak(400)
+
+    assert engine.listened == [ListenFor(phrases=("stop", *usual_backchannels("en"))), ListenFor()]
 
 
 async def test_partials_go_out_at_most_ten_times_a_second() -> None:
@@ -326,6 +342,19 @@ async def test_a_line_that_falls_silent_without_frames_ends_the_turn() -> None:
     await line.edge.hush(800)
     second = (await line.events(AsrFinal))[1]
     assert second.speech_start_ms == 2000
+
+
+async def test_a_worker_that_got_no_time_hears_what_came_meanwhile_before_it_counts_silence() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call()
+    await line.edge.speak(400)
+    await line.edge.speak_into_a_stall(1500)
+    await line.edge.speak(400)
+    await line.edge.hush(800)
+
+    assert [event.media_time_ms for event in await line.events(VadStopped)] == [2300]
+    assert [(event.turn, event.speech_end_ms) for event in await line.events(TurnEnded)] == [(1, 2300)]
 
 
 async def test_lost_packets_are_filled_with_silence() -> None:
