@@ -10,7 +10,7 @@ import msgspec
 from schemas.base import Event, NonNegative
 
 UTTERANCES_PER_TURN = 100
-APOLOGY_PART = 99
+APOLOGY_PART = 50
 """The part that the tts stage says by itself where a turn is stuck; what is said late for an earlier part is void."""
 
 

@@ -17,7 +17,7 @@ from ops.scenario.world import BUS_MS, World
 from schemas.asr import AsrPreflight
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallResult, EndedBy
-from schemas.llm import ListenFor, LlmDone, LlmSentence, turn_of, utterance_of
+from schemas.llm import APOLOGY_PART, ListenFor, LlmDone, LlmSentence, turn_of, utterance_of
 from schemas.playout import PlayoutFinished
 from schemas.tts import TtsDone, TtsStarted
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted
@@ -161,7 +161,8 @@ class Speaker:
     def apologise(self, turn: int) -> None:
         """tts is told to say the apology by itself."""
         text = self._settings.tts.apology
-        utterance_id = utterance_of(turn, 99)
+        utterance_id = utterance_of(turn, APOLOGY_PART)
+        self._parts = max(self._parts, APOLOGY_PART)
         sentences = split_sentences(text)
         for index, sentence in enumerate(sentences):
             self._speak(utterance_id, index, sentence, by_itself=True)

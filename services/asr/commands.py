@@ -15,9 +15,8 @@ from bus.interface import Connection
 from bus.logs import get_logger
 from schemas.base import Command
 from schemas.control import Flush, Hangup, Pause, Resume, Say
-from schemas.llm import utterance_of
+from schemas.llm import APOLOGY_PART, utterance_of
 from services.asr.turn import values as v
-from services.asr.turn.watch import APOLOGY_PART
 
 log = get_logger(__name__)
 

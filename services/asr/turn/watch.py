@@ -10,13 +10,9 @@ from __future__ import annotations
 from enum import Enum
 
 from config.settings import TurnSection
+from schemas.llm import APOLOGY_PART, UTTERANCES_PER_TURN
 from services.asr.turn import values as v
 from services.asr.turn.table import Table, Tabled
-
-UTTERANCES_PER_TURN = 100
-APOLOGY_PART = 99
-"""The utterance that tts says by itself where llm gives no sign; as it is the last of its turn, what llm says late to
-that turn is stale at the edge."""
 
 
 class WatchState(Enum):

@@ -145,7 +145,7 @@ async def test_an_llm_stage_without_a_sign_is_apologised_for_once_and_ends_the_c
     assert (failure.code, failure.turn) == ("turn_stuck", 1)
     assert "llm" in failure.detail
     [say] = [command for command in line.edge.commands if isinstance(command, Say)]
-    assert say.utterance_id == 199
+    assert say.utterance_id == 150
     await line.edge.speak(600)
     await line.edge.hush(1700)
     assert [type(command) for command in line.edge.commands] == [Say, Hangup]

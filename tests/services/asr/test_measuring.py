@@ -276,7 +276,7 @@ def test_a_turn_without_answer_is_measured_at_the_end_of_the_next_or_of_the_call
 
 
 def test_an_apology_is_no_answer() -> None:
-    events = [*ended(), audio(199), started(199, 9000), finished(10_000, 199)]
+    events = [*ended(), audio(150), started(150, 9000), finished(10_000, 150)]
     assert run(events) == []
     assert one([*events, call_ended()]).e2e_latency_ms is None
 

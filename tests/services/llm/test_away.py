@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.control import Hangup, Say
-from schemas.llm import LlmDone, LlmSentence, NextStep, utterance_of
+from schemas.llm import APOLOGY_PART, UTTERANCES_PER_TURN, LlmDone, LlmSentence, NextStep, utterance_of
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted
 from services.llm import farewell
 from services.llm.call import LlmCall
@@ -181,22 +181,31 @@ class TestWithoutWords:
 
         run_virtual(scenario())
 
-    def test_after_the_apology_of_a_stuck_turn_no_id_is_left(self) -> None:
-        """The edge plays nothing of this turn any more, so the caller is let go without a word; what was to be said by
-        command waits for the next turn."""
+    def test_after_the_apology_of_a_stuck_turn_there_is_still_an_id_for_questions(self) -> None:
+        """The edge plays nothing of this turn that is older than the apology."""
 
         async def scenario() -> None:
             world, _ = await begun(TimedEngine((60_000, "Late.")), filler_ms=0)
             world.end_turn(1, "hello")
             await world.apologise(1)
             await world.away(0, turn=1)
+            (question,) = beside(world)
+            assert question[0] > utterance_of(1, APOLOGY_PART)
+
+        run_virtual(scenario())
+
+    def test_a_turn_without_ids_left_lets_a_silent_caller_go_without_a_word(self) -> None:
+        """What was to be said by command waits for the next turn."""
+
+        async def scenario() -> None:
+            world, _ = await begun(TimedEngine((0, "Answer.")), filler_ms=0)
+            world.end_turn(1, "hello")
+            world.synthesise(utterance_of(1, UTTERANCES_PER_TURN - 1), 0, "The last id.")
+            await world.away(0, turn=1)
             assert (await world.send(Say(call_id=CALL_ID, text="We close soon."))).ok
-            assert beside(world) == []
             await world.away(1, last=True, turn=1)
             assert [command.reason for command in world.commands] == ["caller_away"]
-            world.end_turn(2, "hello")
-            await world.interrupt(2, index=0, sent_ms=0)
-            assert beside(world) == [(201, "We close soon.")]
+            assert not [said for said in beside(world) if said[1] == "We close soon."]
 
         run_virtual(scenario())
 

@@ -205,7 +205,7 @@ def calls(draw: st.DrawFn) -> Truth:
                 TurnStarted(**BASE, turn=turn),
                 TurnEnded(**BASE, turn=turn, why="silence", text=f"caller {turn}"),
             ]
-        for part in draw(st.sampled_from([(0,), (0, 1), (0, 99)])):
+        for part in draw(st.sampled_from([(0,), (0, 1), (0, 50)])):
             _utter(draw, truth, turn * 100 + part, names)
     return truth
 
@@ -216,10 +216,10 @@ def _utter(draw: st.DrawFn, truth: Truth, utterance_id: int, names: Iterator[int
     if utterance_id % 100 == 1:
         add(TurnAway(**BASE, turn=turn, number=turn, last=draw(st.booleans())))
     for index, words in enumerate(texts):
-        if utterance_id % 100 != 99:
+        if utterance_id % 100 != 50:
             add(sentence(utterance_id, index, " ".join(words), filler=draw(st.booleans())))
         add(spoken(utterance_id, index, " ".join(words)))
-    if utterance_id % 100 != 99:
+    if utterance_id % 100 != 50:
         then = draw(st.sampled_from(NextStep))
         add(LlmDone(**BASE, turn=turn, utterance_id=utterance_id, sentences=len(texts), then=then))
     fate = draw(st.sampled_from(["finished", "flushed", "abandoned", "silent"]))

@@ -54,7 +54,7 @@ def test_the_rest_of_an_answer_that_was_too_late_is_not_said() -> None:
         world.end_turn(1, "hello")
         await world.rest(3000)
         # Its synthesis alone says that the apology is on its way.
-        world.synthesise(utterance_of(1, 99), 0, APOLOGY)
+        world.synthesise(utterance_of(1, 50), 0, APOLOGY)
         await world.rest(20_000)
         assert world.answer_to(1) == ["First."]
         assert [done.turn for done in world.of(LlmDone)] == [0]
