@@ -32,19 +32,13 @@ from ops.session import offered_calls
 from ops.supervisor import StartError, Supervisor, SystemPlan
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallOffered, DtmfIn
-from schemas.playout import (
-    PlayoutFinished,
-    PlayoutFlushed,
-    PlayoutMark,
-    PlayoutPaused,
-    PlayoutResumed,
-    PlayoutStarted,
-)
+from schemas.playout import PlayoutFinished, PlayoutMark, PlayoutPaused, PlayoutResumed, PlayoutStarted
 
 HOST = "127.0.0.1"
 TOLERANCE_MS = 120
 """What a real call may lie beside the times of a scenario: a frame at each end, the bus, a busy machine."""
 AT_ONCE = 3
+FRAME_MS = 20
 CALL_LIMIT_S = 180.0
 STORED_LIMIT_S = 10.0
 STORED_POLL_S = 0.2
@@ -56,10 +50,9 @@ ENVIRONMENT = {
     "CALLBUS_LOG__LEVEL": "warning",
 }
 
-MEDIA_TIMED = (
-    PlayoutStarted, PlayoutMark, PlayoutPaused, PlayoutResumed, PlayoutFinished, PlayoutFlushed, DtmfIn,
-)  # fmt: skip
-"""Events of the edge: their media time is that of the packet they speak of."""
+MEDIA_TIMED = (PlayoutStarted, PlayoutMark, PlayoutPaused, PlayoutResumed, PlayoutFinished, DtmfIn)
+"""Events whose media time is that of the packet that made them happen. A flush's is the end of the last packet before
+it: long ago where a pause went before."""
 
 Progress = Callable[[str], None]
 
@@ -107,7 +100,7 @@ async def run_scenario(
     progress: Progress = lambda text: None,
     record: Path | None = None,
 ) -> Result:
-    """Run one scenario in real time. What goes wrong with the call is a failure of the result, never raised.
+    """Run one scenario in real time. What goes wrong with its sounds or its call is a failure of the result.
 
     Args:
         system: a running one with :func:`environment_of` this scenario; None: one of its own is started and stopped.
@@ -115,7 +108,6 @@ async def run_scenario(
 
     Raises:
         StartError, ConfigError: as :func:`system_for`; or the caller's voice can't be had.
-        SoundError: a sound file can't be read.
     """
     lacks = scenario.lacks()
     if lacks:
@@ -124,12 +116,20 @@ async def run_scenario(
         async with system_for(scenario) as own:
             return await run_scenario(scenario, system=own, progress=progress, record=record)
     begun = time.monotonic()
-    sounds = await sounds_of(scenario)
-    conversation = SipCaller(scenario, sounds, _background(scenario, sounds), progress)
+    try:
+        sounds = await sounds_of(scenario)
+        background = _background(scenario, sounds)
+    except sound.SoundError as error:
+        return Result(scenario=scenario, way="sip", failures=(str(error),))
+
+    def tell(text: str) -> None:
+        progress(f"{scenario.path.stem}: {text}")
+
+    conversation = SipCaller(scenario, sounds, background, tell)
     name = f"scenario-{secrets.token_hex(6)}"
     options = CallOptions(call_limit_s=CALL_LIMIT_S, from_uri=f"sip:{name}@{HOST}")
     target = f"sip:agent@{HOST}:{system.sip_port}"
-    report = await place_conversation(target, conversation, options=options, progress=progress)
+    report = await place_conversation(target, conversation, options=options, progress=tell)
     events = await _events_of(system.connection, name) if conversation.started_at else []
     happened, steps = timed(events, conversation)
     return Result(
@@ -255,7 +255,8 @@ def tolerant(scenario: Scenario, tolerance_ms: int = TOLERANCE_MS) -> Scenario:
 def timed(events: Sequence[Event], conversation: SipCaller) -> tuple[list[SeenEvent], dict[str, StepTimes]]:
     """What happened and what the caller did, both on the edge's media time: milliseconds since its answer.
 
-    Caller and edge share a machine, so that the wall clock brings their times together, to a frame.
+    Caller and edge share a machine, so that the wall clock brings their times together. The edge puts the caller's
+    packets on whole frames: a step may lie up to a frame earlier there, and begins as early as it may have.
     """
     epoch_us = next((event.media_epoch_us for event in events if isinstance(event, CallAnswered)), 0)
     happened = []
@@ -263,7 +264,7 @@ def timed(events: Sequence[Event], conversation: SipCaller) -> tuple[list[SeenEv
         at_ms = event.media_time_ms if isinstance(event, MEDIA_TIMED) else round((event.at_us - epoch_us) / 1000)
         happened.append(seen(event, at_ms))
     started_us = wall_us() - round((time.monotonic() - conversation.started_at) * 1_000_000)
-    offset_ms = (started_us - epoch_us) / 1000
+    offset_ms = (started_us - epoch_us) / 1000 - FRAME_MS
     steps = {
         name: StepTimes(*(round(ticks / sound.SAMPLES_PER_MS + offset_ms) for ticks in span))
         for name, span in conversation.spans.items()

@@ -20,6 +20,8 @@ AGENT_SILENT_MS = 600
 PATIENCE_MS = 20_000
 """How long a step waits for the agent before the caller gives up."""
 LINGER_LIMIT_MS = 60_000
+KEY_MS = 100
+"""How long the sender holds a key down."""
 
 Progress = Callable[[str], None]
 
@@ -108,9 +110,9 @@ class SipCaller:
                 self._begin(step)
                 return
             self._progress(f"{step.name}: {step.action}")
-            await self._act(step)
-            since = media.next_ticks
-            self._end(step, since)
+            begun = self._begin(step)
+            since = await self._act(step)
+            self.spans[step.name] = Span(begun, since)
         await self._linger(since)
 
     def complete(self, report: CallReport) -> None:
@@ -142,11 +144,11 @@ class SipCaller:
 
     # -- what ------------------------------------------------------------------------------------------------------
 
-    async def _act(self, step: Step) -> None:
-        self._begin(step)
+    async def _act(self, step: Step) -> int:
+        """Do it; when it ended. The last of several keys ends when it goes up."""
         match step.action:
             case "keys":
-                await self._press(step)
+                return await self._press(step)
             case "hold_ms":
                 await self._hold(step)
             case "wait_ms":
@@ -157,17 +159,19 @@ class SipCaller:
                 self._surroundings.echo.level_dbfs = None
             case _:
                 await self._media.play(self._sounds[step.name])
+        return self._media.next_ticks
 
-    async def _press(self, step: Step) -> None:
-        due = self._media.next_ticks
-        for key in step.keys or "":
-            await self._until(due)
-            due = self._media.next_ticks + step.key_gap_ms * SAMPLES_PER_MS
+    async def _press(self, step: Step) -> int:
+        down = self._media.next_ticks
+        for number, key in enumerate(step.keys or ""):
+            await self._until(down + (step.key_gap_ms * SAMPLES_PER_MS if number else 0))
+            down = self._media.next_ticks
             try:
                 await self._media.press(key)
             except ValueError:
                 self.problems.append(f"{step.name}: the other side takes no telephone-events (RFC 4733)")
-                return
+                break
+        return down + KEY_MS * SAMPLES_PER_MS
 
     async def _hold(self, step: Step) -> None:
         for holding in (True, False):
@@ -186,12 +190,10 @@ class SipCaller:
         while self._media.next_ticks < ticks:
             await self._media.next_turn()
 
-    def _begin(self, step: Step) -> None:
+    def _begin(self, step: Step) -> int:
         now = self._media.next_ticks
         self.spans[step.name] = Span(now, now if step.hang_up else now - 1)
-
-    def _end(self, step: Step, ticks: int) -> None:
-        self.spans[step.name] = Span(self.spans[step.name].start, ticks)
+        return now
 
 
 def _begin_of(step: Step, since: int, ears: Ears, now: int) -> int | None:
