@@ -7,6 +7,7 @@ agent wants to be heard.
 from __future__ import annotations
 
 import unicodedata
+from functools import lru_cache
 
 BACKCHANNELS: dict[str, tuple[str, ...]] = {
     "en": (
@@ -63,13 +64,31 @@ def is_backchannel(text: str, language: str, extra: frozenset[str] = frozenset()
     ``en-US``); of one that is not in :data:`BACKCHANNELS` only ``extra`` counts: more words and phrases.
     """
     spoken = _words(text)
+    return bool(spoken) and len(spoken) in _reached(spoken, _phrases(language, extra))
+
+
+def may_become_backchannel(text: str, language: str, extra: frozenset[str] = frozenset()) -> bool:
+    """Whether ``text`` is made of backchannels and the beginning of one more: "okay I", before "see" is known."""
+    spoken = _words(text)
+    phrases = _phrases(language, extra)
+    reached = _reached(spoken, phrases)
+    begun = {phrase[:length] for phrase in phrases for length in range(1, len(phrase))}
+    return any(spoken[start:] in begun for start in reached if start < len(spoken))
+
+
+@lru_cache(maxsize=64)
+def _phrases(language: str, extra: frozenset[str]) -> frozenset[tuple[str, ...]]:
     known = BACKCHANNELS.get(_primary(language), ())
-    phrases = {_words(phrase) for phrase in (*known, *extra)} - {()}
+    return frozenset(_words(phrase) for phrase in (*known, *extra)) - {()}
+
+
+def _reached(spoken: tuple[str, ...], phrases: frozenset[tuple[str, ...]]) -> set[int]:
+    """Up to where the words can be read as phrases, one after the other."""
     reached = {0}
     for start in range(len(spoken)):
         if start in reached:
             reached |= {start + len(phrase) for phrase in phrases if spoken[start : start + len(phrase)] == phrase}
-    return bool(spoken) and len(spoken) in reached
+    return reached
 
 
 def _primary(language: str) -> str:

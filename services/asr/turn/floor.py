@@ -16,7 +16,7 @@ from enum import Enum
 
 from config.settings import TurnSection
 from services.asr.turn import values as v
-from services.asr.turn.backchannels import is_backchannel
+from services.asr.turn.backchannels import is_backchannel, may_become_backchannel
 from services.asr.turn.gate import Gate
 from services.asr.turn.table import Table, Tabled
 
@@ -189,7 +189,7 @@ class Floor(Tabled[FloorState, FloorTrigger]):
     def _decide(self, gate: Gate, partial: str) -> None:
         settings = self._settings
         spoken_ms = gate.last_voiced_ms - gate.began_ms if gate.voiced else 0
-        listening = self.is_backchannel(partial)
+        listening = self.is_backchannel(partial) or may_become_backchannel(partial, self._language, self._extra)
         if spoken_ms >= (BACKCHANNEL_LIMIT_MS if listening else settings.interruption_min_ms):
             self._confirm("speech")
         elif not listening and len(partial.split()) >= settings.interruption_min_words:

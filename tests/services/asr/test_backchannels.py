@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.asr.turn.backchannels import BACKCHANNELS, is_backchannel, usual_backchannels
+from services.asr.turn.backchannels import BACKCHANNELS, is_backchannel, may_become_backchannel, usual_backchannels
 
 pytestmark = pytest.mark.unit
 
@@ -62,3 +62,11 @@ def test_words_of_ones_own_count_in_any_language() -> None:
     assert is_backchannel("Roger that!", "xx", own)
     assert not is_backchannel("okay", "xx", own)
     assert not is_backchannel("", "xx", own)
+
+
+@pytest.mark.parametrize(
+    ("text", "undecided"),
+    [("I", True), ("okay I", True), ("oh", True), ("that's", True), ("okay", False), ("I want", False), ("", False)],
+)
+def test_the_beginning_of_a_longer_phrase_is_undecided(text: str, undecided: bool) -> None:
+    assert may_become_backchannel(text, "en") is undecided
