@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from edge.media.sequence import timestamp_add, timestamp_difference
 
-CLOCK_RATE_HZ = 8000
+TICKS_PER_MS = 8
 MAX_AHEAD_TICKS = 8000
 """Nobody speaks more than 1 s into the future: further ahead of its arrival, a timestamp is a jump."""
 MAX_MARKED_TICKS = 1600
@@ -37,10 +37,12 @@ class MediaTimeline:
         self.next_timestamp = 0
         self.next_media = 0
 
-    def arrival_media(self, now: float, frame_ticks: int = 1) -> int:
-        """Media time of an instant, rounded down to whole frames of ``frame_ticks``; not below 0."""
-        ticks = max(0, int((now - self._epoch) * CLOCK_RATE_HZ))
-        return ticks - ticks % frame_ticks
+    def arrival_media(self, now: float) -> int:
+        """Media time of an instant in ticks, rounded down to a whole millisecond; not below 0.
+
+        Not to whole frames: every latency counts from the caller's sound, which would lie up to a frame too early.
+        """
+        return max(0, int((now - self._epoch) * 1000)) * TICKS_PER_MS
 
     def restart(self) -> None:
         """The next frame's timestamp has nothing to do with the last one's (new SSRC, restarted sender)."""
@@ -63,7 +65,7 @@ class MediaTimeline:
         Returns:
             Media time of the frame in ticks, and whether the time line had to be resynchronised.
         """
-        arrived = self.arrival_media(arrival, frame_ticks)
+        arrived = self.arrival_media(arrival)
         if not self._started:
             # The very first frame is no jump; a restart is one, even if nothing was lost.
             resync = self.next_media > 0

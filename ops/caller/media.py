@@ -66,6 +66,7 @@ class CallMedia:
         self._transports: list[asyncio.DatagramTransport] = []
         self._pacer: asyncio.Task[None] | None = None
         self._started_at = 0.0
+        self._behind_ticks: int | None = None
         self._apply(agreed)
 
     async def start(self) -> None:
@@ -86,6 +87,7 @@ class CallMedia:
             await asyncio.wait({self._pacer})
         for event in self._receiver.finish():
             self._take(event)
+        self.recording.heard.shift(self._behind_ticks or 0)
         for transport in self._transports:
             transport.close()
 
@@ -220,7 +222,12 @@ class CallMedia:
         return g711.encode(self.effects.mix(ticks, played), self._codec)
 
     def _on_datagram(self, data: bytes, source: Address) -> None:
-        for event in self._receiver.receive(data, source, time.monotonic()):
+        now = time.monotonic()
+        for event in self._receiver.receive(data, source, now):
+            if isinstance(event, ReceivedFrame):
+                # Media time is laid on whole frames; the packet that was least on its way says where it really lies.
+                behind = int((now - self._started_at) * SAMPLE_RATE_HZ) - event.media_time
+                self._behind_ticks = behind if self._behind_ticks is None else min(self._behind_ticks, behind)
             self._take(event)
 
     def _take(self, event: object) -> None:

@@ -26,6 +26,13 @@ class Track:
             self.pcm.extend(bytes(start - len(self.pcm)))
         self.pcm[start : start + len(pcm)] = pcm
 
+    def shift(self, ticks: int) -> None:
+        """Move everything to a later place, or to an earlier one (below 0; what would lie before the answer is cut)."""
+        if ticks >= 0:
+            self.pcm[:0] = bytes(ticks * SAMPLE_BYTES)
+        else:
+            del self.pcm[: -ticks * SAMPLE_BYTES]
+
     @property
     def ticks(self) -> int:
         """Length."""

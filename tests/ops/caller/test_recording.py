@@ -29,6 +29,15 @@ def test_holes_are_silence_and_overlaps_replace():
     assert made.ticks == 6
 
 
+def test_a_track_moves_as_a_whole():
+    made = Track()
+    made.put(0, struct.pack("<3h", 1, 2, 3))
+    made.shift(2)
+    assert made.pcm == struct.pack("<5h", 0, 0, 1, 2, 3)
+    made.shift(-3)
+    assert made.pcm == struct.pack("<2h", 2, 3)
+
+
 def test_first_and_last_sound():
     made = track((100, 200), (300, 350))
     assert made.first_voiced(0) == 800
