@@ -24,7 +24,7 @@ from services.audio.g711 import audioop
 SAMPLES_PER_MS = SAMPLE_RATE_HZ // 1000
 SPEECH_DBFS = -20.0
 """What a level is measured against where nobody has spoken yet."""
-BURST_MS = 320
+BURST_MS = 420
 """A cough lasts about so long; a longer one is several."""
 BURST_GAP_MS = 90
 BACKGROUND_MS = 10_000
@@ -245,7 +245,7 @@ def _spoken(phrase: Phrase, *, last: bool) -> str:
 
 def _cough_burst(duration_ms: int, chance: random.Random) -> list[float]:
     count = duration_ms * SAMPLES_PER_MS
-    attack, burst, hiss = int(count * 0.02) + 1, int(count * 0.2), int(count * 0.65)
+    attack, burst, hiss = int(count * 0.02) + 1, int(count * 0.2), int(count * 0.45)
     samples, phase = [], 0.0
     for number in range(count):
         air = chance.gauss(0.0, 1.0)
