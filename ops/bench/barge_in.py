@@ -46,7 +46,7 @@ AFTER_END_S = 0.5
 """The last turn is measured when the call has ended."""
 TICKS_PER_MS = SAMPLE_RATE_HZ // 1000
 
-VOICES = ("en-us+klatt4", "en-us+m3", "en-us+f2", "en-us+m7", "en-us+Alicia", "en-us+edward")
+VOICES = ("en-us+klatt4", "en-us+m3", "en-us+f2", "en-us+m7", "en-us+f4", "en-us+edward")
 SAYINGS = (
     "please stop I have another question",
     "tell me about my credit card",
