@@ -109,7 +109,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
     def judged(self, given: v.Verdict) -> None:
         """The turn model's verdict counts for the silence that it was asked in."""
         if given.ask == self._ask and self.state is _S.PAUSED:
-            self._silence = self._silence._replace(probability=given.probability)
+            self._silence = self._silence.judged(given.probability)
 
     def expects(self, digits: int) -> None:
         """The agent asked for so many digits; 0: for none."""
@@ -246,8 +246,8 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
     def _ask_model(self) -> None:
         self._ask += 1
         self._silence = self._silence._replace(asks=self._silence.asks + 1)
-        start_ms = self._run_speech_ms if self._start_ms is None else self._start_ms
-        self.commands.append(v.Ask(self._ask, start_ms, self.gate.last_voiced_ms))
+        # Only what was said since the silence before: with the pause inside it, a sentence that is whole sounds broken.
+        self.commands.append(v.Ask(self._ask, self.gate.began_ms, self.gate.last_voiced_ms))
 
     def _text(self, partial: str = "") -> str:
         texts = [self._texts[run] for run in sorted(self._texts)]

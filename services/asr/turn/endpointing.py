@@ -1,12 +1,17 @@
 """How long a caller's silence lasts before it is the agent's turn. Pure.
 
 Two rules. ``fixed``: the same silence always. ``semantic``: as long as what was heard asks for: short where the turn
-model is sure that the caller is done, long where it is not, longer where the last word can end no sentence. Both know
-digits: when all that the agent expects were heard it goes on at once, while some are missing it waits.
+model is sure that the caller is done, long where it is not, long where the words so far can not be all
+(``unfinished.py``). Both know digits: when all that the agent expects were heard it goes on at once, while some are
+missing it waits.
+
+The model is asked again while the silence lasts, and its verdicts count with their mean: one alone is off now and then,
+and the later ones have heard more silence, which sounds more like an end each time.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from config.settings import TurnSection
@@ -14,12 +19,13 @@ from services.asr.turn.unfinished import is_unfinished
 
 DIGITS_CONFIRM_MS = 250
 """Patience once all expected digits were heard: a digit too many would still come within it."""
-SURE = 0.9
-"""From this probability on the model counts as sure that the caller is done."""
-UNSURE = 0.3
-"""Up to this probability the model counts as sure that the caller is not."""
-ASK_AT_MS = (200, 700)
-"""Silence after which the model is asked, once for each: more silence tells it more."""
+ASK_AT_MS = (200, 500, 1000)
+"""Silence after which the model is asked, once for each."""
+DOUBT = ((0.0, 1.0), (0.9, 0.2), (0.97, 0.0))
+"""How much of the way from the shortest to the longest wait a probability costs, straight lines between the points. The
+model says 0.9 of many a pause in the middle of a sentence, and 0.97 of few: ``callbus bench endpointing``."""
+UNFINISHED = 0.8
+"""The same for words that can not be all: no silence for ever, the words may have been understood wrong."""
 
 
 class Silence(NamedTuple):
@@ -29,8 +35,9 @@ class Silence(NamedTuple):
         text: the words of the turn so far, empty where none are known yet.
         expected_digits: digits that the agent asked for; 0: none.
         digits: of these, how many were heard.
-        probability: the latest verdict given in this silence; None: there is none (yet).
+        probability: mean of the verdicts given in this silence; None: there is none (yet).
         asks: how often the model was asked in this silence.
+        verdicts: how often it answered.
     """
 
     text: str = ""
@@ -38,6 +45,12 @@ class Silence(NamedTuple):
     digits: int = 0
     probability: float | None = None
     asks: int = 0
+    verdicts: int = 0
+
+    def judged(self, probability: float) -> Silence:
+        """The same silence with one more verdict."""
+        known = (self.probability or 0.0) * self.verdicts
+        return self._replace(probability=(known + probability) / (self.verdicts + 1), verdicts=self.verdicts + 1)
 
 
 class Endpointing:
@@ -70,10 +83,22 @@ class Endpointing:
     def _by_silence(self, silence: Silence) -> int:
         if not self._semantic:
             return self._fixed_ms
-        unfinished = is_unfinished(silence.text, self._language)
+        unfinished_ms = self._graded_ms(UNFINISHED) if is_unfinished(silence.text, self._language) else 0
         if silence.probability is None:
-            return self._max_ms if unfinished else self._fixed_ms
-        doubt = min(1.0, max(0.0, (SURE - silence.probability) / (SURE - UNSURE)))
-        if unfinished:
-            doubt = max(doubt, 0.5)
-        return round(self._min_ms + doubt * (self._max_ms - self._min_ms))
+            return max(unfinished_ms, self._fixed_ms)
+        heard_ms = self._graded_ms(_doubt(silence.probability))
+        if silence.expected_digits and not silence.text:
+            # Single digits sound like ends: until it is known how many there are, none of them is.
+            heard_ms = max(heard_ms, self._fixed_ms)
+        return max(unfinished_ms, heard_ms)
+
+    def _graded_ms(self, share: float) -> int:
+        return round(self._min_ms + share * (self._max_ms - self._min_ms))
+
+
+def _doubt(probability: float) -> float:
+    """0 for sure of the end, 1 for sure of the contrary."""
+    for (low, high_doubt), (high, low_doubt) in pairwise(DOUBT):
+        if probability <= high:
+            return high_doubt + (low_doubt - high_doubt) * (max(0.0, probability) - low) / (high - low)
+    return DOUBT[-1][1]
