@@ -15,7 +15,8 @@ from typing import NamedTuple
 from config.load import ConfigError
 from config.settings import AsrSection
 from schemas.llm import ListenFor
-from services.asr.engine import Engine, load_engine
+from services.asr.engine import Engine
+from services.asr.engines.pocketsphinx import PocketSphinxEngine
 from services.asr.grammar import RULES
 from services.audio.g711 import PCM_SAMPLE_BYTES, SAMPLE_RATE_HZ
 from services.audio.level import VOICED_THRESHOLD, rms
@@ -76,7 +77,8 @@ class Judge:
 
     def __init__(self, demonstration: Demonstration) -> None:
         self._demonstration = demonstration
-        self._engine: Engine = load_engine("pocketsphinx", AsrSection())
+        # In two passes it gives garbled speech other words; in one it is lenient, as befits callers.
+        self._engine: Engine = PocketSphinxEngine(AsrSection(), last_pass=True)
         self._listen_for = ListenFor(state="judge", phrases=(*demonstration.heard, *demonstration.instead))
 
     def warm(self) -> None:
