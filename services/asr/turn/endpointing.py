@@ -21,10 +21,10 @@ DIGITS_CONFIRM_MS = 250
 """Patience once all expected digits were heard: a digit too many would still come within it."""
 ASK_AT_MS = (200, 500, 1000)
 """Silence after which the model is asked, once for each."""
-DOUBT = ((0.0, 1.0), (0.9, 0.2), (0.97, 0.0))
+DOUBT = ((0.1, 1.0), (0.9, 0.2), (0.95, 0.0))
 """How much of the way from the shortest to the longest wait a probability costs, straight lines between the points. The
-model says 0.9 of many a pause in the middle of a sentence, and 0.97 of few: ``callbus bench endpointing``."""
-UNFINISHED = 0.8
+model says 0.9 of many a pause in the middle of a sentence, and 0.95 of few: ``callbus bench endpointing``."""
+UNFINISHED = 0.7
 """The same for words that can not be all: no silence for ever, the words may have been understood wrong."""
 
 
@@ -98,7 +98,7 @@ class Endpointing:
 
 def _doubt(probability: float) -> float:
     """0 for sure of the end, 1 for sure of the contrary."""
-    for (low, high_doubt), (high, low_doubt) in pairwise(DOUBT):
-        if probability <= high:
-            return high_doubt + (low_doubt - high_doubt) * (max(0.0, probability) - low) / (high - low)
+    for (lower, more), (higher, less) in pairwise(DOUBT):
+        if probability <= higher:
+            return more + (less - more) * max(0.0, probability - lower) / (higher - lower)
     return DOUBT[-1][1]
