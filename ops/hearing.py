@@ -77,7 +77,7 @@ class Judge:
 
     def __init__(self, demonstration: Demonstration) -> None:
         self._demonstration = demonstration
-        # In two passes it gives garbled speech other words; in one it is lenient, as befits callers.
+        # The last pass gives garbled speech other words than the right ones.
         self._engine: Engine = PocketSphinxEngine(AsrSection(), last_pass=True)
         self._listen_for = ListenFor(state="judge", phrases=(*demonstration.heard, *demonstration.instead))
 
