@@ -9,6 +9,7 @@ from bus.clock import Clock
 from schemas.llm import ListenFor
 from services.asr.engine import Engine
 from services.asr.events import CallEvents, OpenedRun
+from services.asr.expected import ExpectedPhrases, expected_phrases
 from services.asr.hearing import Piece
 from services.asr.pool import EnginePool
 from services.asr.recognition import Outcome, Recognition
@@ -20,6 +21,7 @@ PARTIAL_INTERVAL_US = 100_000
 
 class _Active(NamedTuple):
     opened: OpenedRun
+    expected: ExpectedPhrases
     recognition: Recognition
 
 
@@ -81,7 +83,7 @@ class CallRuns:
             on_outcome=lambda outcome: self._on_outcome(run, outcome),
             on_idle=self._on_idle,
         )
-        self._runs[run] = _Active(OpenedRun(command.turn, command.part), recognition)
+        self._runs[run] = _Active(OpenedRun(command.turn, command.part), expected_phrases(listen_for), recognition)
         self._open = run
         self.feed(audio)
 
@@ -114,9 +116,10 @@ class CallRuns:
             active.recognition.cancel()
 
     def _on_partial(self, run: int, text: str) -> None:
-        self._partial_waiting = (self._runs[run].opened, text)
+        active = self._runs[run]
+        self._partial_waiting = (active.opened, text)
         self.say_partial()
-        self._give(v.Partial(run, text))
+        self._give(v.Partial(run, text, active.expected.is_whole(text)))
 
     def _on_outcome(self, run: int, outcome: Outcome) -> None:
         active, speech = self._runs.pop(run), self._finishing.pop(run)

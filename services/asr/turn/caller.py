@@ -61,6 +61,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         self.gate = Gate(settings.vad_confidence, settings.vad_start_ms, settings.vad_stop_ms)
         self.turn = start.turn
         self.partial = ""
+        self._whole = False
         self.commands: list[v.Command] = []
         self._settings = settings
         self._endpointing = Endpointing(settings, language)
@@ -105,6 +106,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         """Words of the open run."""
         if given.run == self._run and given.text != self.partial:
             self.partial, self._still_since_ms = given.text, now_ms
+            self._whole = given.whole and not self._texts
 
     def judged(self, given: v.Verdict) -> None:
         """The turn model's verdict counts for the silence that it was asked in."""
@@ -198,7 +200,9 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
 
     def _known(self) -> Silence:
         digits = count_digits(self.partial) if self._expected else 0
-        return self._silence._replace(text=self._text(self.partial), expected_digits=self._expected, digits=digits)
+        return self._silence._replace(
+            text=self._text(self.partial), expected_digits=self._expected, digits=digits, whole=self._whole
+        )
 
     def _patience_ms(self) -> int | None:
         if self.state is not _S.PAUSED:
@@ -275,7 +279,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         self._runs += 1
         self._run_opened_ms = self._now_ms
         self._run_speech_ms = max(self._change.at_ms, self._end_ms)
-        self.partial = ""
+        self.partial, self._whole = "", False
         since_ms = max(0, self._change.at_ms - PRE_ROLL_MS)
         self.commands.append(v.OpenRun(self._run, self.turn, self._part, since_ms))
         self._part += 1

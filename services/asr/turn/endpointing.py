@@ -2,8 +2,8 @@
 
 Two rules. ``fixed``: the same silence always. ``semantic``: as long as what was heard asks for: short where the turn
 model is sure that the caller is done, long where it is not, long where the words so far can not be all
-(``unfinished.py``). Both know digits: when all that the agent expects were heard it goes on at once, while some are
-missing it waits.
+(``unfinished.py``), and not long where they are all of a phrase that the agent expects (``expected.py``). Both know
+digits: when all that the agent expects were heard it goes on at once, while some are missing it waits.
 
 The model is asked again while the silence lasts, and its verdicts count with their mean: one alone is off now and then,
 and the later ones have heard more silence, which sounds more like an end each time.
@@ -38,6 +38,7 @@ class Silence(NamedTuple):
         probability: mean of the verdicts given in this silence; None: there is none (yet).
         asks: how often the model was asked in this silence.
         verdicts: how often it answered.
+        whole: the words are all of a phrase that the agent expects.
     """
 
     text: str = ""
@@ -46,6 +47,7 @@ class Silence(NamedTuple):
     probability: float | None = None
     asks: int = 0
     verdicts: int = 0
+    whole: bool = False
 
     def judged(self, probability: float) -> Silence:
         """The same silence with one more verdict."""
@@ -90,6 +92,9 @@ class Endpointing:
         if silence.expected_digits and not silence.text:
             # Single digits sound like ends: until it is known how many there are, none of them is.
             heard_ms = max(heard_ms, self._fixed_ms)
+        if silence.whole:
+            # What was to be said has been said, however it sounded.
+            return min(heard_ms, self._fixed_ms)
         return max(unfinished_ms, heard_ms)
 
     def _graded_ms(self, share: float) -> int:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 class Heard(NamedTuple):
     """One window of the caller's audio and how likely it is speech.
 
-    ``stale``: too old to stop the agent for. ``level_dbfs``: its loudness, for the echo guard.
+    ``stale``: too old to stop the agent for. ``level_dbfs``: its loudness, for the echo guard. ``sound_ms``: the first
+    sample in it that can be heard; None: not known.
     """
 
     probability: float
@@ -16,13 +17,15 @@ class Heard(NamedTuple):
     end_ms: int
     stale: bool = False
     level_dbfs: float = 0.0
+    sound_ms: int | None = None
 
 
 class Partial(NamedTuple):
-    """A run's text so far."""
+    """A run's text so far. ``whole``: it is all of a phrase that the agent expects."""
 
     run: int
     text: str
+    whole: bool = False
 
 
 class Final(NamedTuple):

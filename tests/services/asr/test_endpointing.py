@@ -154,3 +154,12 @@ def test_words_that_go_on(language: str, text: str) -> None:
 )
 def test_words_that_may_be_all(language: str, text: str) -> None:
     assert not is_unfinished(text, language)
+
+
+def test_words_that_are_all_of_an_expected_phrase_are_not_waited_for_long() -> None:
+    settings = TurnSection(endpointing_min_ms=300, endpointing_fixed_ms=500, endpointing_max_ms=3000)
+    endpointing = Endpointing(settings)
+    for probability, patience_ms in ((None, 500), (0.05, 500), (0.99, 300)):
+        silence = Silence(text="no thank you", probability=probability, verdicts=1, whole=True)
+        assert endpointing.patience_ms(silence) == patience_ms
+    assert endpointing.patience_ms(Silence(text="no thank you", probability=0.05, verdicts=1)) == 3000
