@@ -21,7 +21,9 @@ GAP_MS = 250
 """Silence that ends a stretch; between words, and at a comma, a voice is silent for less."""
 MIN_VOICED_MS = 30
 """A stretch with less voice than this is a click."""
-LEAST_THRESHOLD_DBFS = -45.0
+CALLER_THRESHOLD_DBFS = -45.0
+AGENT_THRESHOLD_DBFS = -60.0
+"""The least; a machine's line is silent between its words, and the closure of a p or t within them is none of that."""
 MOST_THRESHOLD_DBFS = -30.0
 OVER_NOISE_DB = 12.0
 NOISE_SHARE = 0.02
@@ -97,7 +99,8 @@ class Metering(NamedTuple):
 def meter(caller: bytes, agent: bytes, sample_rate_hz: int) -> Metering:
     """Measure both sides of a call, 16-bit mono PCM each, with the same zero."""
     levels = [_levels(side, sample_rate_hz) for side in (caller, agent)]
-    thresholds = [_threshold(level) for level in levels]
+    least = (CALLER_THRESHOLD_DBFS, AGENT_THRESHOLD_DBFS)
+    thresholds = [_threshold(level, at_least) for level, at_least in zip(levels, least, strict=True)]
     said, heard = (
         tuple(_stretches(side, level, threshold, sample_rate_hz))
         for side, level, threshold in zip((caller, agent), levels, thresholds, strict=True)
@@ -158,12 +161,12 @@ def _levels(pcm: bytes, sample_rate_hz: int) -> list[float]:
     return found
 
 
-def _threshold(levels: Sequence[float]) -> float:
+def _threshold(levels: Sequence[float], least_dbfs: float) -> float:
     """Above the side's noise, within limits: a side that never falls silent has no noise to be heard."""
     if not levels:
-        return LEAST_THRESHOLD_DBFS
+        return least_dbfs
     noise = sorted(levels)[int(len(levels) * NOISE_SHARE)]
-    return min(MOST_THRESHOLD_DBFS, max(LEAST_THRESHOLD_DBFS, noise + OVER_NOISE_DB))
+    return min(MOST_THRESHOLD_DBFS, max(least_dbfs, noise + OVER_NOISE_DB))
 
 
 def _stretches(pcm: bytes, levels: Sequence[float], threshold: float, sample_rate_hz: int) -> list[Stretch]:

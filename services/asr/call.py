@@ -226,8 +226,8 @@ class AsrCall:
         # Only what is caught up on can be stale: clocks of two machines differ, and one may be set in mid-call.
         stale = self._audio.behind and self._live_ms() - hearing.end_ms > STALE_MS
         for window in windows:
-            probability, start, end, level_dbfs = window
-            self._input(v.Heard(probability, start, end, stale, level_dbfs), end)
+            probability, start, end, level_dbfs, sound_ms = window
+            self._input(v.Heard(probability, start, end, stale, level_dbfs, sound_ms), end)
         if self._keys:
             self._release_keys()
         self._runs.say_partial()

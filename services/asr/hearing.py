@@ -12,7 +12,7 @@ from typing import NamedTuple
 from schemas.audio import AudioFrame
 from services.asr.detector import VoiceDetector
 from services.audio import g711
-from services.audio.level import dbfs
+from services.audio.level import dbfs, first_voiced_sample
 
 TICKS_PER_MS = 8
 BYTES_PER_TICK = 2
@@ -20,6 +20,8 @@ FILL_LIMIT_MS = 200
 """Longest gap that is filled with silence."""
 SILENCE_DBFS = -96.0
 """The level of digital silence here: 16 bits reach no further down."""
+AUDIBLE = 184
+"""Sample value (of 32,767) of -45 dBFS, over which the gate counts sound as heard."""
 HISTORY_MS = 8000
 """Audio kept for runs that open late: onset, pre-roll, and the wait for the final before."""
 
@@ -37,12 +39,17 @@ class Piece(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A window that the detector has judged. ``level_dbfs``: its loudness, :data:`SILENCE_DBFS` at the least."""
+    """A window that the detector has judged.
+
+    ``level_dbfs``: its loudness, :data:`SILENCE_DBFS` at the least. ``sound_ms``: its first sample that can be heard;
+    its start where none can.
+    """
 
     probability: float
     start_ms: int
     end_ms: int
     level_dbfs: float = SILENCE_DBFS
+    sound_ms: int = 0
 
 
 class Hearing:
@@ -116,5 +123,7 @@ class Hearing:
             del self._buffer[:size]
             end = start + self._detector.window_samples
             level_dbfs = max(SILENCE_DBFS, dbfs(pcm))
-            windows.append(Window(probability, start // TICKS_PER_MS, end // TICKS_PER_MS, level_dbfs))
+            sound = start + (first_voiced_sample(pcm, AUDIBLE) or 0)
+            times = (start // TICKS_PER_MS, end // TICKS_PER_MS)
+            windows.append(Window(probability, *times, level_dbfs, sound // TICKS_PER_MS))
         return windows

@@ -179,7 +179,7 @@ class Floor(Tabled[FloorState, FloorTrigger]):
         """Look at the caller's voice and words so far."""
         self._now_ms, self.turn = now_ms, turn
         if gate.voiced and self.state is _S.SPEAKING and self._judged_ms != gate.began_ms and self._allowed():
-            self._judged_ms = self._voice_ms = gate.began_ms
+            self._judged_ms, self._voice_ms = gate.began_ms, gate.first_sound_ms
             self._suspect_since_ms = now_ms
             self._overlapped = True
             self.pull(_T.VOICE if self._settings.interruption == "pause" else _T.DOUBT)

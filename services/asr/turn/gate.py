@@ -56,8 +56,9 @@ class VoiceEnded(NamedTuple):
 class _Rise:
     """Windows that may become speech. ``sure_ms``: how much of them the detector was sure of."""
 
-    def __init__(self, start_ms: int, level_dbfs: float) -> None:
+    def __init__(self, start_ms: int, level_dbfs: float, sound_ms: int) -> None:
         self.start_ms = start_ms
+        self.sound_ms = sound_ms
         self.peak_dbfs = level_dbfs
         self.sure_ms = 0
         self.last_voiced_ms = start_ms
@@ -68,7 +69,9 @@ class Gate:
     """Speech begins ``start_ms`` after its onset, and ends ``stop_ms`` after the last window of it.
 
     ``began_ms`` and ``last_voiced_ms`` are the first and the last sound of it, as a meter sees them: earlier than the
-    detector hears the one, and than it lets go of the other.
+    detector hears the one, and than it lets go of the other. ``began_ms`` is where the window of that first sound
+    begins, and ``first_sound_ms`` the sound itself, up to a window later: what is measured counts from there, but what
+    is decided does not wait for it.
     """
 
     def __init__(self, confidence: float, start_ms: int, stop_ms: int) -> None:
@@ -77,12 +80,13 @@ class Gate:
         self._stop_ms = stop_ms
         self.voiced = False
         self.began_ms = 0
+        self.first_sound_ms = 0
         self.last_voiced_ms = 0
         self._last_speech_ms = 0
         self._peak_dbfs = 0.0
         self._rise: _Rise | None = None
         self._noise_dbfs: float | None = None
-        self._before: deque[tuple[int, float]] = deque(maxlen=LOOK_BACK_MS // 10)
+        self._before: deque[tuple[int, float, int]] = deque(maxlen=LOOK_BACK_MS // 10)
 
     @property
     def rising(self) -> bool:
@@ -95,16 +99,20 @@ class Gate:
         return self._last_speech_ms + self._stop_ms if self.voiced else None
 
     def hear(
-        self, probability: float, start_ms: int, end_ms: int, level_dbfs: float = 0.0
+        self, probability: float, start_ms: int, end_ms: int, level_dbfs: float = 0.0, sound_ms: int | None = None
     ) -> VoiceBegan | VoiceEnded | None:
-        """Take the next window. Where levels are not known, all alike: then the probability alone says when."""
+        """Take the next window. Where levels are not known, all alike: then the probability alone says when.
+
+        ``sound_ms``: its first sample that can be heard; None: not known, then it is its start.
+        """
         if self._noise_dbfs is None:
             self._noise_dbfs = level_dbfs
         if self.voiced:
             return self._go_on(probability, end_ms, level_dbfs)
-        began = self._rise_with(probability, start_ms, end_ms, level_dbfs)
+        sound_ms = start_ms if sound_ms is None else sound_ms
+        began = self._rise_with(probability, start_ms, end_ms, level_dbfs, sound_ms)
         if self._rise is None and began is None:
-            self._before.append((start_ms, level_dbfs))
+            self._before.append((start_ms, level_dbfs, sound_ms))
             self._noise_dbfs += (_RISE if level_dbfs > self._noise_dbfs else _FALL) * (level_dbfs - self._noise_dbfs)
         return began
 
@@ -130,13 +138,15 @@ class Gate:
             self.last_voiced_ms = max(self.last_voiced_ms, end_ms)
         return None
 
-    def _rise_with(self, probability: float, start_ms: int, end_ms: int, level_dbfs: float) -> VoiceBegan | None:
+    def _rise_with(
+        self, probability: float, start_ms: int, end_ms: int, level_dbfs: float, sound_ms: int
+    ) -> VoiceBegan | None:
         sure = probability >= self._confidence
         rise = self._rise
         if rise is None:
             if not sure:
                 return None
-            rise = self._rise = _Rise(start_ms, level_dbfs)
+            rise = self._rise = _Rise(start_ms, level_dbfs, sound_ms)
         if not sure:
             # One window between two parts of a word is no end.
             if rise.dipped and probability < self._confidence - EXIT_MARGIN:
@@ -150,27 +160,28 @@ class Gate:
             rise.last_voiced_ms = end_ms
         if rise.sure_ms < SURE_SHARE * self._start_ms:
             return None
-        onset_ms = self._onset_ms(rise)
-        return self._begin(onset_ms, rise, end_ms) if end_ms - onset_ms >= self._start_ms else None
+        onset_ms, sound_ms = self._onset(rise)
+        return self._begin(onset_ms, sound_ms, rise, end_ms) if end_ms - onset_ms >= self._start_ms else None
 
-    def _begin(self, onset_ms: int, rise: _Rise, end_ms: int) -> VoiceBegan:
+    def _begin(self, onset_ms: int, sound_ms: int, rise: _Rise, end_ms: int) -> VoiceBegan:
         self.voiced = True
+        self.first_sound_ms = sound_ms
         self.began_ms, self.last_voiced_ms, self._last_speech_ms = onset_ms, rise.last_voiced_ms, end_ms
         self._peak_dbfs = rise.peak_dbfs
         self._rise = None
         self._before.clear()
         return VoiceBegan(onset_ms)
 
-    def _onset_ms(self, rise: _Rise) -> int:
-        """Where the sound began that the detector was sure of only later."""
-        onset_ms = rise.start_ms
+    def _onset(self, rise: _Rise) -> tuple[int, int]:
+        """Where the sound began that the detector was sure of only later: its window, and its first sample."""
+        onset_ms, first_sound_ms = rise.start_ms, rise.sound_ms
         softest, loudest = self._sound_dbfs(VOICED_DBFS), rise.peak_dbfs - CONSONANT_MARGIN_DB
-        for start_ms, level_dbfs in reversed(self._before):
+        for start_ms, level_dbfs, sound_ms in reversed(self._before):
             is_consonant = softest <= level_dbfs <= loudest and rise.start_ms - start_ms <= LOOK_BACK_MS
             if not is_consonant or start_ms < self.last_voiced_ms:
                 break
-            onset_ms = start_ms
-        return onset_ms
+            onset_ms, first_sound_ms = start_ms, sound_ms
+        return onset_ms, first_sound_ms
 
     def _sound_dbfs(self, least_dbfs: float) -> float:
         """Over this level there is sound that is not the line's noise."""

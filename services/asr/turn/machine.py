@@ -126,7 +126,7 @@ class TurnMachine:
         guard_dbfs = self._settings.echo_dbfs
         echo = guard_dbfs > NO_GUARD_DBFS and heard.level_dbfs < guard_dbfs and self._floor.may_echo(heard.start_ms)
         probability = 0.0 if echo else heard.probability
-        return self._caller.gate.hear(probability, heard.start_ms, heard.end_ms, heard.level_dbfs)
+        return self._caller.gate.hear(probability, heard.start_ms, heard.end_ms, heard.level_dbfs, heard.sound_ms)
 
     def _collect(self) -> list[v.Command]:
         """What the parts have to say, those of the floor first: an agent that must stop does so before all else."""

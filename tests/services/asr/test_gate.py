@@ -157,3 +157,20 @@ def test_the_whole_of_a_quiet_callers_speech_is_sound() -> None:
     end = length_ms(QUIET, speech)
     (_, (ended, _)) = hear(gate(), QUIET, speech, QUIET)
     assert ended == VoiceEnded(end)
+
+
+def test_the_first_sample_that_can_be_heard_is_told_and_not_waited_for() -> None:
+    told = gate()
+    at, said = 0, []
+    for sound in (QUIET, CONSONANT, VOWEL):
+        for number in range(sound.windows):
+            first = sound is CONSONANT and number == 0
+            if told.hear(sound.probability, at, at + WINDOW_MS, sound.level_dbfs, at + 25 * first):
+                said.append(at + WINDOW_MS)
+            at += WINDOW_MS
+    onset = length_ms(QUIET)
+    assert (told.began_ms, told.first_sound_ms) == (onset, onset + 25)
+    assert said == [onset + 8 * WINDOW_MS], "as without it"
+    unknown = gate()
+    hear(unknown, QUIET, CONSONANT, VOWEL)
+    assert unknown.first_sound_ms == unknown.began_ms == onset

@@ -67,6 +67,21 @@ def test_windows_tell_their_time() -> None:
     assert hearing.end_ms == 1100
 
 
+def test_windows_tell_their_first_sample_that_can_be_heard() -> None:
+    hearing = Hearing(EnergyDetector(window_samples=256))
+    quiet, loud = b"\xff" * 160, g711.encode(b"\x00\x40" * 160, Codec.PCMU)
+    payloads = (quiet, b"\xff" * 40 + loud[:120], loud, loud, loud)
+    windows = [
+        window
+        for n, payload in enumerate(payloads)
+        for window in hearing.push(frame(n, media_time=8000 + n * 160)._replace(payload=payload))[1]
+    ]
+    assert [window.sound_ms for window in windows] == [1025, 1032, 1064]
+    silent = Hearing(EnergyDetector(window_samples=256))
+    found = [window for n in range(2) for window in silent.push(frame(n)._replace(payload=quiet))[1]]
+    assert [window.sound_ms for window in found] == [0]
+
+
 def test_windows_tell_their_loudness() -> None:
     hearing = Hearing(EnergyDetector())
     loud, quiet = g711.encode(b"\x00\x40" * 160, Codec.PCMU), b"\xff" * 160
