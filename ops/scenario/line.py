@@ -38,7 +38,8 @@ HOST = "127.0.0.1"
 TOLERANCE_MS = 120
 """What a real call may lie beside the times of a scenario: a frame at each end, the bus, a busy machine."""
 AT_ONCE = 3
-FRAME_MS = 20
+ROUNDING_MS = 2
+"""Steps are put so much earlier, so that nothing that comes of one lies before it."""
 CALL_LIMIT_S = 180.0
 STORED_LIMIT_S = 10.0
 STORED_POLL_S = 0.2
@@ -255,8 +256,7 @@ def tolerant(scenario: Scenario, tolerance_ms: int = TOLERANCE_MS) -> Scenario:
 def timed(events: Sequence[Event], conversation: SipCaller) -> tuple[list[SeenEvent], dict[str, StepTimes]]:
     """What happened and what the caller did, both on the edge's media time: milliseconds since its answer.
 
-    Caller and edge share a machine, so that the wall clock brings their times together. The edge puts the caller's
-    packets on whole frames: a step may lie up to a frame earlier there, and begins as early as it may have.
+    Caller and edge share a machine, so that the wall clock brings their times together.
     """
     epoch_us = next((event.media_epoch_us for event in events if isinstance(event, CallAnswered)), 0)
     happened = []
@@ -264,7 +264,7 @@ def timed(events: Sequence[Event], conversation: SipCaller) -> tuple[list[SeenEv
         at_ms = event.media_time_ms if isinstance(event, MEDIA_TIMED) else round((event.at_us - epoch_us) / 1000)
         happened.append(seen(event, at_ms))
     started_us = wall_us() - round((time.monotonic() - conversation.started_at) * 1_000_000)
-    offset_ms = (started_us - epoch_us) / 1000 - FRAME_MS
+    offset_ms = (started_us - epoch_us) / 1000 - ROUNDING_MS
     steps = {
         name: StepTimes(*(round(ticks / sound.SAMPLES_PER_MS + offset_ms) for ticks in span))
         for name, span in conversation.spans.items()

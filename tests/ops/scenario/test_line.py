@@ -106,7 +106,7 @@ class TestTimes:
             ("playout.paused", 700),
             ("playout.flushed", 1100),
         ]
-        assert steps["first"] == (1030 - line.FRAME_MS, 1130 - line.FRAME_MS)
+        assert steps["first"] == (1030 - line.ROUNDING_MS, 1130 - line.ROUNDING_MS)
 
 
 class TestEars:
