@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from config.settings import TurnSection
-from services.asr.turn.unfinished import is_unfinished
+from services.asr.turn.unfinished import is_answer, is_unfinished
 
 DIGITS_CONFIRM_MS = 250
 """Patience once all expected digits were heard: a digit too many would still come within it."""
@@ -26,6 +26,8 @@ DOUBT = ((0.1, 1.0), (0.9, 0.2), (0.95, 0.0))
 model says 0.9 of many a pause in the middle of a sentence, and 0.95 of few: ``callbus bench endpointing``."""
 UNFINISHED = 0.7
 """The same for words that can not be all: no silence for ever, the words may have been understood wrong."""
+ANSWER = 0.25
+"""The most for an answer such as "yes": so little sound is often judged wrong, and nobody waits long after it."""
 
 
 class Silence(NamedTuple):
@@ -88,7 +90,10 @@ class Endpointing:
         unfinished_ms = self._graded_ms(UNFINISHED) if is_unfinished(silence.text, self._language) else 0
         if silence.probability is None:
             return max(unfinished_ms, self._fixed_ms)
-        heard_ms = self._graded_ms(_doubt(silence.probability))
+        doubt = _doubt(silence.probability)
+        if is_answer(silence.text, self._language):
+            doubt = min(doubt, ANSWER)
+        heard_ms = self._graded_ms(doubt)
         if silence.expected_digits and not silence.text:
             # Single digits sound like ends: until it is known how many there are, none of them is.
             heard_ms = max(heard_ms, self._fixed_ms)

@@ -4,7 +4,7 @@ Who falls silent after an article, a possessive, a conjunction, a preposition or
 who stops after the verb of "my name is", though not after "yes it is"; who has said nothing but "well"; and whose only
 clause begins with "if". Words that also answer a question or end a sentence ("I do", "that", "mm"; German verbs'
 prefixes as in "ich rufe an"; French "un", a digit) are not here: a wait after them would be felt each time, a cut is
-rare.
+rare. A plain "yes" is known the other way round: it is whole.
 """
 
 from __future__ import annotations
@@ -77,6 +77,20 @@ _SUBJECTS = {
 _CLAUSE_WORDS = range(4, 9)
 """So many words are one clause: fewer may be an answer ("if you like"), after more the other clause has come."""
 
+_ANSWERS = {
+    "en": (
+        "yes, yeah, yep, no, nope, okay, ok, sure, right, correct, exactly, thanks, thank you, yes please, no thanks, "
+        "no thank you, of course, goodbye, bye"
+    ),
+    "de": (
+        "ja, jawohl, nein, okay, ok, gut, genau, richtig, stimmt, danke, ja bitte, nein danke, natürlich, tschüss, "
+        "auf wiederhören"
+    ),
+    "es": "sí, si, no, vale, claro, correcto, exacto, gracias, sí por favor, no gracias, de acuerdo, adiós",
+    "fr": "oui, non, ok, d'accord, exact, exactement, merci, oui merci, non merci, bien sûr, au revoir",
+}
+"""Turns that are whole, and so short that their sound says little."""
+
 _PUNCTUATION = ".,;:!?…\"'()-"
 
 
@@ -89,6 +103,7 @@ class _Cues:
         self.unfinished_openings = frozenset(_UNFINISHED_OPENINGS[language].split())
         self.subordinate = frozenset(_SUBORDINATE[language].split())
         self.subjects = frozenset(_SUBJECTS[language].split())
+        self.answers = frozenset(_ANSWERS[language].split(", "))
 
 
 _CUES = {language: _Cues(language) for language in _LINKS}
@@ -99,8 +114,7 @@ def is_unfinished(text: str, language: str) -> bool:
 
     ``language``: a code such as ``en`` or ``en-GB``; nothing is known of one without lists of words.
     """
-    cues = _CUES.get(language.lower().replace("_", "-").partition("-")[0])
-    words = [word.strip(_PUNCTUATION) for word in text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split()]
+    cues, words = _cues(language), _words(text)
     if cues is None or not words:
         return False
     last, before = words[-1], words[-2] if len(words) > 1 else ""
@@ -110,3 +124,17 @@ def is_unfinished(text: str, language: str) -> bool:
         return True
     clause = list(dropwhile(cues.openings.__contains__, words))
     return len(clause) in _CLAUSE_WORDS and clause[0] in cues.subordinate and clause[1] in cues.subjects
+
+
+def is_answer(text: str, language: str) -> bool:
+    """Whether ``text`` is a short answer that is whole as it stands."""
+    cues = _cues(language)
+    return cues is not None and " ".join(_words(text)) in cues.answers
+
+
+def _cues(language: str) -> _Cues | None:
+    return _CUES.get(language.lower().replace("_", "-").partition("-")[0])
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip(_PUNCTUATION) for word in text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'").split()]

@@ -72,6 +72,16 @@ def test_words_that_can_not_be_all_are_waited_for() -> None:
     assert semantic.patience_ms(verdict(0.0, text="I would like to")) == 3000
 
 
+def test_nobody_waits_long_after_a_plain_yes() -> None:
+    semantic = rule()
+    for text in ("yes", "No, thank you.", "okay"):
+        assert semantic.patience_ms(verdict(0.02, text=text)) == 975
+        assert semantic.patience_ms(verdict(0.99, text=text)) == 300
+    assert semantic.patience_ms(verdict(0.02, text="yes there is")) == 3000
+    assert rule("de").patience_ms(verdict(0.02, text="Ja, bitte")) == 975
+    assert rule("fi").patience_ms(verdict(0.02, text="yes")) == 3000
+
+
 def test_words_of_a_language_without_a_list_are_no_cue() -> None:
     assert rule("fi").patience_ms(verdict(0.99, text="minä ja")) == 300
     assert rule("de-AT").patience_ms(verdict(0.99, text="ich und")) > 2000
@@ -160,6 +170,6 @@ def test_words_that_are_all_of_an_expected_phrase_are_not_waited_for_long() -> N
     settings = TurnSection(endpointing_min_ms=300, endpointing_fixed_ms=500, endpointing_max_ms=3000)
     endpointing = Endpointing(settings)
     for probability, patience_ms in ((None, 500), (0.05, 500), (0.99, 300)):
-        silence = Silence(text="no thank you", probability=probability, verdicts=1, whole=True)
+        silence = Silence(text="block my card", probability=probability, verdicts=1, whole=True)
         assert endpointing.patience_ms(silence) == patience_ms
-    assert endpointing.patience_ms(Silence(text="no thank you", probability=0.05, verdicts=1)) == 3000
+    assert endpointing.patience_ms(Silence(text="block my card", probability=0.05, verdicts=1)) == 3000
