@@ -18,7 +18,6 @@ class Heard(NamedTuple):
     stale: bool = False
     level_dbfs: float = 0.0
     sound_ms: int | None = None
-    sound_ms: int | None = None
 
 
 class Partial(NamedTuple):
