@@ -22,6 +22,7 @@ BENCHES = {
     "capacity": "concurrent two-way calls of one edge on one core, beside aiortp's echo",
     "vad": "voice activity detection of one call, beside pipecat's analyzer",
     "barge_in": "interruptions and answers over SIP, by a meter that hears the recording, beside our own figures",
+    "endpointing": "callers cut off and callers kept waiting: silence alone, and with turn model and words",
     "processes": "memory of each process, idle and per call; time from start to ready",
 }
 
@@ -49,7 +50,7 @@ def bench(names: tuple[str, ...], seconds: float, calls: int, output: Path, as_j
         return
     if only_list:
         for name, text in BENCHES.items():
-            click.echo(f"{name:10}  {text}")
+            click.echo(f"{name:11}  {text}")
         return
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
