@@ -43,7 +43,13 @@ UTTERANCE = [SILENCE] * 15 + [voice(n) for n in range(60)] + [SILENCE] * 60
 FAULT_AT = 45
 WHOLE = zlib.crc32(b"".join(g711.decode(payload, Codec.PCMU) for payload in UTTERANCE[:100]))
 """300 ms before the first voiced sample up to 500 ms after the last one."""
-ENVIRONMENT = {"CALLBUS_ASR__ENGINE": "instant", "CALLBUS_ASR__VAD": "energy", "CALLBUS_LOG__FORMAT": "json"}
+ENVIRONMENT = {
+    "CALLBUS_ASR__ENGINE": "instant",
+    "CALLBUS_ASR__VAD": "energy",
+    "CALLBUS_LOG__FORMAT": "json",
+    # Frames are counted, so a turn must end at the same frame always; a turn model takes the time it takes.
+    "CALLBUS_TURN__ENDPOINTING": "fixed",
+}
 
 
 def start_process(url: str, log: Path, **environment: str) -> subprocess.Popen[bytes]:
