@@ -183,13 +183,14 @@ class CallMedia:
         frame_s = self._frame_ticks / SAMPLE_RATE_HZ
         due = self._started_at
         while True:
-            self._send_turn()
-            due += frame_s
             late = time.monotonic() - due
             if late > SKIP_AFTER_S:
+                # Before the packet, the very first one too: its time stamp says when all that follow were heard.
                 skipped = int(late / frame_s)
                 self._sender.skip(skipped)
                 due += skipped * frame_s
+            self._send_turn()
+            due += frame_s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     def _send_turn(self) -> None:

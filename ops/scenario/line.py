@@ -31,7 +31,7 @@ from ops.scenario.sip_caller import SipCaller
 from ops.session import offered_calls
 from ops.supervisor import StartError, Supervisor, SystemPlan
 from schemas.base import Event
-from schemas.call import CallAnswered, CallEnded, CallOffered, DtmfIn
+from schemas.call import CallAnswered, CallEnded, CallOffered
 from schemas.playout import PlayoutFinished, PlayoutMark, PlayoutPaused, PlayoutResumed, PlayoutStarted
 
 HOST = "127.0.0.1"
@@ -51,9 +51,9 @@ ENVIRONMENT = {
     "CALLBUS_LOG__LEVEL": "warning",
 }
 
-MEDIA_TIMED = (PlayoutStarted, PlayoutMark, PlayoutPaused, PlayoutResumed, PlayoutFinished, DtmfIn)
-"""Events whose media time is that of the packet that made them happen. A flush's is the end of the last packet before
-it: long ago where a pause went before."""
+MEDIA_TIMED = (PlayoutStarted, PlayoutMark, PlayoutPaused, PlayoutResumed, PlayoutFinished)
+"""Events whose media time is that of the packet that made them happen, by the edge's own clock. A flush's is the end of
+the last packet before it: long ago where a pause went before."""
 
 Progress = Callable[[str], None]
 
