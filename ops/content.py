@@ -39,7 +39,7 @@ PLAIN = frozenset(
         "speech_start_ms", "stage", "target_kind", "tenant", "then", "through_sequence", "tool_call_id",
         "transcription_delay_ms", "transport", "ttfb_ms", "ttfs_ms", "ttft_ms", "turn", "utterance_id", "why",
         "worker",
-        "remaining_ms", "complete", "start_ms", "last", "silent_ms", "filler", "preemptive", "bus_hop_ms",
+        "remaining_ms", "complete", "start_ms", "last", "silent_ms", "filler", "away", "preemptive", "bus_hop_ms",
         "queue_wait_ms", "llm_node_ttft_ms", "llm_node_ttfs_ms", "tts_node_ttfb_ms", "playback_latency_ms",
         "e2e_latency_ms", "filler_latency_ms", "barge_in_ms",
     }
@@ -72,6 +72,8 @@ def _hidden(field: str, value: object) -> object:
             return "*" * len(value)
         case str():
             return words_of(value) if value and field == "text" else ""
+        case None:
+            return None
         case tuple() | dict() | msgspec.Struct():
             return type(value)()
         case _:
