@@ -39,7 +39,7 @@ PROBABILITIES = {
     "echo_ms": 0.95,
 }
 """How likely the detector takes each sound for speech."""
-FINISHED = 0.95
+FINISHED = 0.98
 UNFINISHED = 0.1
 
 

@@ -19,11 +19,11 @@ from services.asr.turn.unfinished import is_answer, is_unfinished
 
 DIGITS_CONFIRM_MS = 250
 """Patience once all expected digits were heard: a digit too many would still come within it."""
-ASK_AT_MS = (200, 500, 1000)
+ASK_AT_MS = (200, 450, 1000)
 """Silence after which the model is asked, once for each."""
-DOUBT = ((0.1, 1.0), (0.9, 0.2), (0.95, 0.0))
+DOUBT = ((0.1, 1.0), (0.9, 0.25), (0.97, 0.05), (0.98, 0.0))
 """How much of the way from the shortest to the longest wait a probability costs, straight lines between the points. The
-model says 0.9 of many a pause in the middle of a sentence, and 0.95 of few: ``callbus bench endpointing``."""
+model says 0.9 of many a pause in the middle of a sentence, and 0.98 of few: ``callbus bench endpointing``."""
 UNFINISHED = 0.7
 """The same for words that can not be all: no silence for ever, the words may have been understood wrong."""
 ANSWER = 0.25
