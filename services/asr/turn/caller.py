@@ -207,7 +207,11 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
     def _patience_ms(self) -> int | None:
         if self.state is not _S.PAUSED:
             return None
-        return self.gate.last_voiced_ms + self._endpointing.patience_ms(self._known())
+        patience_ms = self._endpointing.patience_ms(self._known())
+        if self._floor.suspect and (not self.partial or self._floor.is_backchannel(self.partial)):
+            # The agent stands still for a sound without words so far: what it was must be known soon.
+            patience_ms = min(patience_ms, self._settings.endpointing_fixed_ms)
+        return self.gate.last_voiced_ms + patience_ms
 
     def _ask_ms(self) -> int | None:
         if self.state is not _S.PAUSED:

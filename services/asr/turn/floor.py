@@ -131,6 +131,11 @@ class Floor(Tabled[FloorState, FloorTrigger]):
         """Nothing of the agent is heard or held."""
         return self.state in (_S.SILENT, _S.YIELDED)
 
+    @property
+    def suspect(self) -> bool:
+        """The caller may have interrupted an utterance, and it is not known yet."""
+        return self.state in _SUSPECT
+
     def may_echo(self, at_ms: int) -> bool:
         """Whether the agent's own voice may come back to it at this time."""
         if self.state in _HEARD:

@@ -366,3 +366,17 @@ def test_gate_holds_on_to_a_fading_word() -> None:
     assert gate.hear(0.5, 300, 320) == VoiceEnded(120)
     assert gate.deadline_ms is None
     assert gate.quiet(900) is None
+
+
+def test_a_sound_that_holds_the_agent_is_judged_soon_even_if_it_sounds_unfinished() -> None:
+    script = Script(endpointing="semantic")  # type: ignore[arg-type]
+    script.give(v.PlayoutBegan(0))
+    script.speak(300)
+    script.hush(220)
+    script.give(v.Verdict(0, 0.01))
+    script.hush(260)
+    assert not script.said(v.FinishRun)
+    script.hush(40)
+    assert len(script.said(v.FinishRun)) == 1
+    script.give(v.Final(0, ""))
+    assert [command.why for command in script.said(v.Resume)] == ["noise"]  # type: ignore[union-attr]
