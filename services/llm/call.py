@@ -28,6 +28,7 @@ from schemas.session import Exchange, Speaker
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted
 from services.llm.answering import Answering, Cause
 from services.llm.conversation import EVENTS, Conversation
+from services.llm.deadline import Deadline
 from services.llm.engine import ToolResult
 from services.llm.farewell import CALLER_AWAY, Farewell
 from services.llm.guessing import Guessing, request_for
@@ -47,6 +48,9 @@ DRAIN_MS = 500
 
 STORE_MS = 5000
 """Deadline of the last writes of a call that is over."""
+
+SETTLE_MS = 100
+"""So long after an interruption the edge may take to tell where it was; what is asked meanwhile is answered then."""
 
 SAYINGS_LIMIT = 20
 """Texts of Say commands that may wait for their turn to be spoken."""
@@ -92,6 +96,7 @@ class LlmCall:
         self._sayings: deque[tuple[str, ...]] = deque()
         self._passed_away = -1
         self._received: dict[int, Received] = {}
+        self._interrupted_us = 0
         self._wake = asyncio.Event()
         self._answering: tuple[Answering, asyncio.Task[None]] | None = None
         self._tools: set[asyncio.Task[ToolResult]] = set()
@@ -138,7 +143,10 @@ class LlmCall:
         match event:
             case AsrPreflight() if self._ready and not self._released:
                 self._guessing.think(event)
-            case TurnInterrupted() | PlayoutFlushed():
+            case TurnInterrupted():
+                self._interrupted_us = self._place.clock.now_us()
+                self._guessing.look()
+            case PlayoutFlushed():
                 self._guessing.look()
             case CallAnswered():
                 self._keeping.session.touch()
@@ -189,7 +197,9 @@ class LlmCall:
         while self.conversation.ended is None and not self._released:
             self._wake.clear()
             turn = self.conversation.pending_turn()
-            if turn is not None:
+            if turn is not None and (settling_ms := self._settling_ms()) > 0:
+                await self._look_again(settling_ms)
+            elif turn is not None:
                 await self._answer(turn)
             elif (away := self._silence()) is not None:
                 self._ask(away)
@@ -199,6 +209,19 @@ class LlmCall:
                 self._farewell.check()
                 await self._wake.wait()
             self._keeping.context.touch()
+
+    def _settling_ms(self) -> float:
+        """How long the next answer waits for the place where the caller cut in. A key, or a word that is a turn of its
+        own, ends the turn in the same moment as it interrupts, and the edge's word for it comes a moment later."""
+        if not self.conversation.settling:
+            return 0
+        return SETTLE_MS - (self._place.clock.now_us() - self._interrupted_us) / 1000
+
+    async def _look_again(self, milliseconds: float) -> None:
+        """Wait for the call's next event, so long at most."""
+        with contextlib.suppress(TimeoutError):
+            async with Deadline(self._place.clock, milliseconds):
+                await self._wake.wait()
 
     async def _answer(self, turn: int) -> None:
         """Answer a turn; an interruption ends it early. It runs in the context of the event that ended the turn, so

@@ -178,6 +178,11 @@ class Conversation:
         return newest if said is None or not (said.done or said.void) else None
 
     @property
+    def settling(self) -> bool:
+        """Whether the agent was interrupted and how much the caller heard of it is not known yet."""
+        return any(utterance.settling for utterance in self.utterances.values())
+
+    @property
     def caller_speaks(self) -> bool:
         """Whether the caller's voice is heard now."""
         return self.voiced_ms > self.silent_ms
@@ -188,8 +193,9 @@ class Conversation:
 
     def next_part(self, turn: int) -> int | None:
         """The part that the next utterance beside the answer of ``turn`` takes; at least 1. None: the turn has no
-        further id, and the edge plays none that is lower than one it has played."""
+        further id, and the edge plays none that is lower than one it has played. The apology's id is nobody else's."""
         part = 1 + max((u % UTTERANCES_PER_TURN for u in self.utterances if turn_of(u) == turn), default=0)
+        part += part == APOLOGY_PART
         return part if part < UTTERANCES_PER_TURN else None
 
     def closing(self) -> Closing | None:

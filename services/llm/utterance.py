@@ -29,6 +29,7 @@ class Utterance:
         sentences: text by index, fillers among them; ``fillers``: the indexes of those.
         spoken: synthesis by index.
         marks: sentences that were sent to their last frame.
+        begun: something of it has left.
         held: the furthest place where it stood still.
     """
 
@@ -39,6 +40,7 @@ class Utterance:
     marks: set[int] = field(default_factory=set)
     done: LlmDone | None = None
     interrupted: bool = False
+    begun: bool = False
     finished: bool = False
     held: PlayoutPaused | None = None
     flushed: PlayoutFlushed | None = None
@@ -66,12 +68,18 @@ class Utterance:
             case PlayoutFlushed():
                 self.flushed = self.flushed or event
             case PlayoutStarted():
+                self.begun = True
                 self.at_us = self.at_us or event.at_us
 
     @property
     def void(self) -> bool:
         """Whether nobody goes on with it: interrupted, or flushed at the edge. What resumes later is another."""
         return self.interrupted or self.flushed is not None
+
+    @property
+    def settling(self) -> bool:
+        """Whether it was interrupted while it was heard, and the edge has not told yet where."""
+        return self.interrupted and self.begun and not self.finished and self.flushed is None
 
     @property
     def answer(self) -> tuple[int, ...]:

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, EndedBy
-from schemas.llm import ListenFor, LlmDone, LlmSentence, NextStep, ToolCalled, ToolReturned, utterance_of
+from schemas.llm import (
+    APOLOGY_PART,
+    ListenFor,
+    LlmDone,
+    LlmSentence,
+    NextStep,
+    ToolCalled,
+    ToolReturned,
+    utterance_of,
+)
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutStarted
 from schemas.session import Speaker
 from schemas.tts import SpokenWord, TtsDone
@@ -189,6 +198,12 @@ def test_an_utterance_beside_the_answer_changes_no_state() -> None:
     assert conversation.listen_for.state == "welcome"
     assert conversation.next_part(0) == 2
     assert conversation.next_part(7) == 1
+
+
+def test_what_is_said_by_command_never_takes_the_id_of_the_apology() -> None:
+    conversation = fold(answered(), done(0, APOLOGY_PART - 1))
+    assert conversation.next_part(0) == APOLOGY_PART + 1
+    assert not conversation.is_void(utterance_of(0, APOLOGY_PART - 1))
 
 
 def test_who_the_caller_is() -> None:
