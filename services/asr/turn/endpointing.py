@@ -20,7 +20,9 @@ from services.asr.turn.unfinished import is_answer, is_unfinished
 DIGITS_CONFIRM_MS = 250
 """Patience once all expected digits were heard: a digit too many would still come within it."""
 ASK_AT_MS = (200, 450, 1000)
-"""Silence after which the model is asked, once for each."""
+"""Silence after which the model is asked, once for each; later where the verdict before is still to come."""
+LOST_MS = 300
+"""A verdict that has not come for so long will not come."""
 DOUBT = ((0.1, 1.0), (0.9, 0.25), (0.97, 0.05), (0.98, 0.0))
 """How much of the way from the shortest to the longest wait a probability costs, straight lines between the points. The
 model says 0.9 of many a pause in the middle of a sentence, and 0.98 of few: ``callbus bench endpointing``."""
@@ -82,7 +84,9 @@ class Endpointing:
             return None
         if silence.expected_digits and silence.digits:
             return None
-        return ASK_AT_MS[silence.asks]
+        at_ms = ASK_AT_MS[silence.asks]
+        pending = silence.asks > silence.verdicts
+        return max(at_ms, ASK_AT_MS[silence.asks - 1] + LOST_MS) if pending else at_ms
 
     def _by_silence(self, silence: Silence) -> int:
         if not self._semantic:

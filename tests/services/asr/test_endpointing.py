@@ -60,7 +60,15 @@ def test_verdicts_count_with_their_mean() -> None:
 
 def test_the_model_is_asked_again_while_the_silence_lasts() -> None:
     semantic = rule()
-    assert [semantic.next_ask_ms(Silence(asks=asks)) for asks in range(len(ASK_AT_MS) + 1)] == [*ASK_AT_MS, None]
+    asked = [semantic.next_ask_ms(Silence(asks=asks, verdicts=asks)) for asks in range(len(ASK_AT_MS) + 1)]
+    assert asked == [*ASK_AT_MS, None]
+
+
+def test_the_model_is_not_asked_again_before_it_has_answered_or_will_not() -> None:
+    semantic = rule()
+    assert [semantic.next_ask_ms(Silence(asks=asks)) for asks in range(1, len(ASK_AT_MS))] == [500, 1000]
+    assert semantic.next_ask_ms(Silence(asks=2, verdicts=1)) == 1000
+    assert semantic.next_ask_ms(Silence(asks=1, verdicts=1)) == 450
 
 
 def test_words_that_can_not_be_all_are_waited_for() -> None:
