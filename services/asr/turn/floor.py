@@ -121,6 +121,7 @@ class Floor(Tabled[FloorState, FloorTrigger]):
         self._suspect_since_ms: int | None = None
         self._voice_ms = 0
         self._judged_ms: int | None = None
+        self._overlooked_ms: int | None = None
         self._overlapped = False
         self._near_end = False
         self.stopped = False
@@ -158,6 +159,9 @@ class Floor(Tabled[FloorState, FloorTrigger]):
         self._now_ms = self._began_ms = now_ms
         self.utterance_id = utterance_id
         self._near_end = False
+        # A voice that stopped the utterance before is weighed anew: what waited behind that one begins at once.
+        self._judged_ms = None
+        self._overlapped = self._overlapped and self.state in _SUSPECT
         self.pull(_T.BEGAN)
 
     def ended(self, utterance_id: int, now_ms: int) -> None:
@@ -183,7 +187,8 @@ class Floor(Tabled[FloorState, FloorTrigger]):
     def weigh(self, gate: Gate, partial: str, turn: int, now_ms: int) -> None:
         """Look at the caller's voice and words so far."""
         self._now_ms, self.turn = now_ms, turn
-        if gate.voiced and self.state is _S.SPEAKING and self._judged_ms != gate.began_ms and self._allowed():
+        weighed = gate.began_ms in (self._judged_ms, self._overlooked_ms)
+        if gate.voiced and self.state is _S.SPEAKING and not weighed and self._allowed():
             self._judged_ms, self._voice_ms = gate.began_ms, gate.first_sound_ms
             self._suspect_since_ms = now_ms
             self._overlapped = True
@@ -239,7 +244,7 @@ class Floor(Tabled[FloorState, FloorTrigger]):
 
     def overlook(self, began_ms: int) -> None:
         """The voice that began then is no reason to stop: a monologue goes on under the answer to it."""
-        self._judged_ms = began_ms
+        self._overlooked_ms = began_ms
 
     def _allowed(self) -> bool:
         settings = self._settings
