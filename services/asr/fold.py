@@ -8,7 +8,7 @@ from schemas.asr import AsrFinal, AsrPreflight
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallHeld, DtmfIn
 from schemas.failure import Failure
-from schemas.llm import ListenFor, LlmDone, LlmSentence, turn_of
+from schemas.llm import APOLOGY_PART, ListenFor, LlmDone, LlmSentence, turn_of, utterance_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutPaused, PlayoutResumed, PlayoutStarted
 from schemas.tts import TtsStarted
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnMeasured, TurnResumed, TurnStarted
@@ -77,6 +77,7 @@ class CallFold:
             paused=self._paused,
             awaited_turn=self._awaited.turn,
             awaited_stage=self._awaited.stage,
+            stuck_in_a_row=self._awaited.stuck_in_a_row,
             away_number=self._away_number,
             away_asked=self._away_asked,
             preflights=self._preflights,
@@ -144,29 +145,39 @@ class CallFold:
 
 
 class Awaited:
-    """The turn whose answer is awaited and the stage that has to give the next sign. ``turn`` None: none is."""
+    """The turn whose answer is awaited and the stage that has to give the next sign. ``turn`` None: none is.
+    ``stuck_in_a_row``: turns one after another that nobody answered."""
 
     def __init__(self) -> None:
         self.turn: int | None = 0
         self.stage = "llm"
+        self.stuck_in_a_row = 0
+        self._newest = 0
 
     def apply(self, event: Event) -> None:
         """Take the next event."""
         match event:
             case TurnEnded():
                 self.turn, self.stage = event.turn, "llm"
+                self._newest = event.turn
             case LlmSentence() if self._of_it(event.utterance_id) and self.stage == "llm":
                 self.stage = "tts"
             case TtsStarted() if self._of_it(event.utterance_id):
                 self.stage = "edge"
-            case PlayoutStarted() if self._of_it(event.utterance_id):
-                self.turn = None
-            case LlmDone() if self._of_it(event.utterance_id) and not event.sentences:
-                self.turn = None
+            case PlayoutStarted() | PlayoutFinished() | PlayoutFlushed() if self._answers(event.utterance_id):
+                self.turn, self.stuck_in_a_row = None, 0
+            case LlmDone() if event.utterance_id == utterance_of(self._newest) and not event.sentences:
+                if self.turn is not None and self.stage == "llm":
+                    self.turn, self.stuck_in_a_row = None, 0
             case Failure() if event.code == "turn_stuck" and event.turn == self.turn:
                 self.turn = None
+                self.stuck_in_a_row += 1
             case _:
                 pass
 
     def _of_it(self, utterance_id: int) -> bool:
-        return self.turn is not None and turn_of(utterance_id) == self.turn
+        return self.turn is not None and self._answers(utterance_id)
+
+    def _answers(self, utterance_id: int) -> bool:
+        """Whether it is said to the newest turn, and is no apology for it nor what follows one."""
+        return turn_of(utterance_id) == self._newest and utterance_id < utterance_of(self._newest, APOLOGY_PART)

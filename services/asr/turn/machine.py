@@ -37,7 +37,7 @@ class TurnMachine:
         )
         self._caller = CallerTurn(settings, self._floor, start, language)
         self._presence = Presence(settings, number=start.away_number, asked=start.away_asked)
-        self._watch = Watch(settings, turn=start.awaited_turn, stage=start.awaited_stage)
+        self._watch = Watch(settings, turn=start.awaited_turn, stage=start.awaited_stage, in_a_row=start.stuck_in_a_row)
         self._held = False
         self._now_ms = 0
 
@@ -116,6 +116,7 @@ class TurnMachine:
                 self._floor.goes_on(given.utterance_id)
             case v.PlayoutEnded():
                 self._floor.ended(given.utterance_id, now_ms)
+                self._watch.sign(given, now_ms)
             case v.Sentence() | v.Speech():
                 self._watch.sign(given, now_ms)
             case v.Answered():

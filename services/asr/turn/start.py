@@ -15,6 +15,7 @@ class Start(NamedTuple):
         voiced: the caller was still speaking when those finals were made.
         playing, paused, interrupted: the agent's utterance that is heard or held, and those that were interrupted.
         awaited_turn, awaited_stage: a turn whose answer is awaited, and who has to give the next sign; None: none is.
+        stuck_in_a_row: turns before it, one after another, that nobody answered.
         away_number, away_asked: questions after silence, of the call and since the caller's last turn.
         preflights: of this turn so far.
     """
@@ -33,6 +34,7 @@ class Start(NamedTuple):
     interrupted: frozenset[int] = frozenset()
     awaited_turn: int | None = 0
     awaited_stage: str = "llm"
+    stuck_in_a_row: int = 0
     away_number: int = 0
     away_asked: int = 0
     preflights: int = 0

@@ -1,8 +1,9 @@
 """That no turn stays open for ever: each stage on the way to the answer has a deadline. Pure.
 
 The turn's end is awaited by the llm stage, its sentence by tts, its audio by the edge. Events of different stages may
-overtake each other, so a later one counts for those before it. While an older utterance still plays, or the call is on
-hold, the edge has no deadline.
+overtake each other, so a later one counts for those before it. The llm stage answers one turn after the other: its
+deadline counts from the last that it said for an older one. While an older utterance still plays, or the call is on
+hold, the edge has no deadline. An answer that comes after all is forgiven: only turns that nobody answered are counted.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _S, _T = WatchState, WatchTrigger
 
 WATCH_TABLE: Table[WatchState, WatchTrigger] = {
     (_S.CALM, _T.TURN): (_S.LLM, ("start",)),
+    (_S.CALM, _T.PLAYOUT): (_S.CALM, ("forgive",)),
     (_S.LLM, _T.TURN): (_S.LLM, ("start",)),
     (_S.LLM, _T.SENTENCE): (_S.TTS, ("start",)),
     (_S.LLM, _T.SPEECH): (_S.EDGE, ("start",)),
@@ -61,14 +63,18 @@ SIGNS = {
     v.Sentence: WatchTrigger.SENTENCE,
     v.Speech: WatchTrigger.SPEECH,
     v.PlayoutBegan: WatchTrigger.PLAYOUT,
+    v.PlayoutEnded: WatchTrigger.PLAYOUT,
 }
 
 
 class Watch(Tabled[WatchState, WatchTrigger]):
     """Awaits the answer to one turn. ``commands`` are taken by the machine after each input."""
 
-    def __init__(self, settings: TurnSection, *, turn: int | None = None, stage: str = "llm") -> None:
-        """``turn``: one that is awaited already (0: the greeting), by the stage ``stage``."""
+    def __init__(
+        self, settings: TurnSection, *, turn: int | None = None, stage: str = "llm", in_a_row: int = 0
+    ) -> None:
+        """``turn``: one that is awaited already (0: the greeting), by the stage ``stage``; ``in_a_row``: turns before
+        it that were stuck."""
         super().__init__(WATCH_TABLE, _S.CALM if turn is None else _S(stage))
         self.commands: list[v.Command] = []
         self._deadlines_ms = {
@@ -77,7 +83,7 @@ class Watch(Tabled[WatchState, WatchTrigger]):
             _S.EDGE: settings.stuck_playout_ms,
         }
         self._turn = turn or 0
-        self._in_a_row = 0
+        self._in_a_row = in_a_row
         self._since_ms: int | None = None
         self._now_ms = 0
 
@@ -98,18 +104,26 @@ class Watch(Tabled[WatchState, WatchTrigger]):
         self._turn, self._now_ms = turn, now_ms
         self.pull(_T.TURN)
 
-    def sign(self, given: v.Sentence | v.Speech | v.PlayoutBegan, now_ms: int) -> None:
+    def sign(self, given: v.Sentence | v.Speech | v.PlayoutBegan | v.PlayoutEnded, now_ms: int) -> None:
         """A stage has done something for an utterance; only those of the awaited turn count."""
         self._now_ms = now_ms
         turn, part = divmod(given.utterance_id, UTTERANCES_PER_TURN)
-        if turn == self._turn and part != APOLOGY_PART:
+        if turn == self._turn and part < APOLOGY_PART:
             self.pull(SIGNS[type(given)])
+        elif isinstance(given, v.Sentence):
+            self._at_work_on(turn)
 
     def answered(self, given: v.Answered, now_ms: int) -> None:
         """The llm stage has ended an utterance; without a sentence nothing is to be heard."""
         self._now_ms = now_ms
         if given.utterance_id == self._turn * UTTERANCES_PER_TURN and not given.sentences:
             self.pull(_T.NOTHING_TO_SAY)
+        self._at_work_on(given.utterance_id // UTTERANCES_PER_TURN)
+
+    def _at_work_on(self, turn: int) -> None:
+        """The llm stage had an older turn to answer until now."""
+        if self.state is _S.LLM and turn < self._turn:
+            self._since_ms = self._now_ms
 
     def look(self, *, held: bool, busy: bool, now_ms: int) -> None:
         """Look at the clock. ``held``: the call is on hold; ``busy``: the edge has an older utterance to end."""

@@ -225,3 +225,43 @@ async def test_an_interruption_is_said_once_by_whoever_owns_the_call() -> None:
 
     assert [event.utterance_id for event in await line.events(TurnInterrupted)] == [0]
     assert [type(command) for command in line.edge.commands].count(Flush) == 1
+
+
+async def test_two_stuck_turns_in_a_row_end_the_call_also_across_a_takeover() -> None:
+    line = Line(turn=TurnSection(stuck_llm_ms=1000, **FIXED))
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("hello"))
+    line.edge.play(0)
+    line.edge.played(0)
+    await line.edge.speak(600)
+    await line.edge.hush(1700)
+    line.kill()
+    await line.call(epoch=2, engine=ScriptedEngine("hello"))
+    await line.edge.speak(600)
+    await line.edge.hush(1700)
+
+    assert [type(command) for command in line.edge.commands] == [Say, Hangup]
+
+
+@pytest.mark.parametrize("answer", ["late", "none"])
+async def test_a_successor_forgives_a_stuck_turn_that_was_answered_after_all(answer: str) -> None:
+    line = Line(turn=TurnSection(stuck_llm_ms=1000, stuck_tts_ms=500, **FIXED))
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("hello", "hello"))
+    line.edge.play(0)
+    line.edge.played(0)
+    await line.edge.speak(600)
+    await line.edge.hush(600)
+    line.edge.sentence(100)
+    await line.edge.hush(700)
+    if answer == "late":
+        line.edge.play(100)
+        line.edge.played(100)
+    await settle()
+    line.kill()
+    await line.call(epoch=2, engine=ScriptedEngine("hello"))
+    await line.edge.speak(600)
+    await line.edge.hush(1700)
+
+    assert len(await line.events(Failure)) == 2
+    assert [type(command) for command in line.edge.commands] == ([Say] if answer == "late" else [Hangup])

@@ -351,6 +351,64 @@ def test_a_successor_ends_what_was_recognised() -> None:
     assert script.machine.turn == 5
 
 
+def awaits_an_answer(**settings: int) -> Script:
+    """A caller whose first turn has ended."""
+    script = Script(**settings)
+    script.give(v.PlayoutBegan(0))
+    script.give(v.PlayoutEnded(0))
+    says_a_word(script)
+    return script
+
+
+def says_a_word(script: Script) -> None:
+    script.speak(400)
+    script.hush(500)
+    script.give(v.Final(len(script.said(v.FinishRun)) - 1, "hello"))
+
+
+def test_the_llm_stage_answers_one_turn_after_the_other() -> None:
+    script = awaits_an_answer(stuck_llm_ms=5000)
+    script.hush(1000)
+    says_a_word(script)
+    script.hush(4000)
+    script.give(v.Sentence(100))
+    script.hush(4000)
+    script.give(v.Answered(100, 1))
+    script.hush(4980)
+    assert not script.said(v.Stuck)
+    script.hush(20)
+    assert script.said(v.Stuck) == [v.Stuck(2, "llm", 5000, 1)]
+
+
+def test_an_answer_that_was_dropped_unheard_is_awaited_no_more() -> None:
+    script = awaits_an_answer()
+    script.give(v.Sentence(100))
+    script.give(v.PlayoutEnded(100))
+    script.hush(10_000)
+    assert not script.said(v.Stuck)
+
+
+def test_an_answer_that_comes_after_all_is_forgiven_and_an_apology_is_none() -> None:
+    for late, in_a_row in ((100, 1), (150, 2), (151, 2)):
+        script = awaits_an_answer(stuck_tts_ms=1000, stuck_llm_ms=2000)
+        script.give(v.Sentence(100))
+        script.hush(1000)
+        script.give(v.PlayoutBegan(late))
+        script.give(v.PlayoutEnded(late))
+        says_a_word(script)
+        script.hush(2000)
+        assert [stuck.in_a_row for stuck in script.said(v.Stuck)] == [1, in_a_row]  # type: ignore[union-attr]
+
+
+def test_what_waited_behind_an_utterance_does_not_talk_over_who_stopped_that() -> None:
+    script = Script()
+    script.give(v.PlayoutBegan(0))
+    script.speak(600)
+    script.give(v.PlayoutEnded(0))
+    script.give(v.PlayoutBegan(1))
+    assert [stopped.utterance_id for stopped in script.said(v.Interrupt)] == [0, 1]  # type: ignore[union-attr]
+
+
 def test_gate_holds_on_to_a_fading_word() -> None:
     gate = Gate(0.7, 100, 200)
     assert gate.hear(0.6, 0, 20) is None
