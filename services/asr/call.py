@@ -176,6 +176,9 @@ class AsrCall:
         self._machine = TurnMachine(self._tools.settings.turn, start, self._tools.settings.asr.language)
         if self._fold.held:
             self._input(v.Held(True), self._now_ms())
+        if start.playing is not None and start.playing in start.interrupted:
+            # The predecessor may have died between its word and the command; a second one does no harm.
+            self._commands.flush(start.playing)
         self._consequences.measured(self._measures.due())
         replay = self._claim.takeover and self._fold.answered is not None
         self._audio.begin(self._fold.through_sequence + 1, replay=replay)
@@ -309,7 +312,7 @@ class AsrCall:
 
     def _now_ms(self) -> int:
         """Media time of what is being heard."""
-        if self._hearing.sequence < 0 and not self._claim.takeover:
+        if self._hearing.sequence < 0 and not (self._claim.takeover and self._audio.behind):
             return max(0, int(self._live_ms()))
         if self._audio.behind:
             return self._hearing.end_ms

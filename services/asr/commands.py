@@ -51,9 +51,9 @@ class CallCommands:
         """Go on with it."""
         self._give("edge", Resume(**self._names(command.why), utterance_id=command.utterance_id))
 
-    def flush(self, command: v.Interrupt) -> None:
+    def flush(self, utterance_id: int) -> None:
         """Drop it."""
-        self._give("edge", Flush(**self._names("interruption"), utterance_id=command.utterance_id))
+        self._give("edge", Flush(**self._names("interruption"), utterance_id=utterance_id))
 
     def apologise(self, turn: int, text: str) -> None:
         """Have tts say this in place of the answer to ``turn``."""

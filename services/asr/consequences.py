@@ -68,7 +68,7 @@ class Consequences:
                 self._count("interruptions")
                 metrics.count_interruption(command.why)
                 self._events.turn_interrupted(command)
-                self._commands.flush(command)
+                self._commands.flush(command.utterance_id)
 
     def _help_out(self, stuck: v.Stuck) -> None:
         """A caller waits for nothing: apologise where a voice is left to do so; end what keeps going wrong."""

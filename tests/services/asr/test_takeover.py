@@ -218,7 +218,43 @@ async def test_what_was_interrupted_is_not_interrupted_again() -> None:
     await line.call(epoch=2)
     await line.edge.speak(400)
 
+    assert len(await line.events(TurnInterrupted)) == 1
+    # Where no flush has come of the interruption the command may have died with its sender.
+    assert [type(command) for command in line.edge.commands] == [Pause, Flush, Flush]
+
+
+async def test_what_was_interrupted_and_dropped_is_not_dropped_again() -> None:
+    line = Line()
+    await line.edge.open()
+    await line.call()
+    line.edge.play(0)
+    await line.edge.speak(800)
+    line.edge.played(0, flushed=True)
+    await settle()
+    line.kill()
+    await line.call(epoch=2)
+    await line.edge.speak(400)
+
     assert [type(command) for command in line.edge.commands] == [Pause, Flush]
+
+
+async def test_keys_are_a_turn_for_a_successor_that_gets_no_frame() -> None:
+    """A sender without voice sends none; the keys count from the call's begin, and so must the successor's time."""
+    line = Line()
+    await line.edge.open()
+    await line.call()
+    await line.edge.hush(100)
+    await line.edge.speak(600)
+    await line.edge.hush(1000)
+    line.kill()
+    await line.edge.pause(30_000)
+    line.edge.first_kept = len(line.edge.frames)
+    await line.call(epoch=2)
+    line.edge.press("7")
+    await settle()
+    await line.edge.pause(2000)
+
+    assert [event.digits for event in await line.events(TurnEnded)] == ["", "7"]
 
 
 async def test_the_ring_is_too_short_for_an_open_turn() -> None:
