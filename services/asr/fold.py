@@ -169,7 +169,7 @@ class Awaited:
             case LlmDone() if event.utterance_id == utterance_of(self._newest) and not event.sentences:
                 if self.turn is not None and self.stage == "llm":
                     self.turn, self.stuck_in_a_row = None, 0
-            case Failure() if event.code == "turn_stuck" and event.turn == self.turn:
+            case Failure() if event.code == "turn_stuck" and event.stage == "asr" and event.turn == self.turn:
                 self.turn = None
                 self.stuck_in_a_row += 1
             case _:

@@ -2,8 +2,9 @@
 
 The turn's end is awaited by the llm stage, its sentence by tts, its audio by the edge. Events of different stages may
 overtake each other, so a later one counts for those before it. The llm stage answers one turn after the other: its
-deadline counts from the last that it said for an older one. While an older utterance still plays, or the call is on
-hold, the edge has no deadline. An answer that comes after all is forgiven: only turns that nobody answered are counted.
+deadline counts from the last that it said for an older one. While an older utterance plays, tts and the edge have
+none: they deal with that one first. On hold nobody has one. An answer that comes after all is forgiven: only turns that
+nobody answered are counted.
 """
 
 from __future__ import annotations
@@ -126,9 +127,9 @@ class Watch(Tabled[WatchState, WatchTrigger]):
             self._since_ms = self._now_ms
 
     def look(self, *, held: bool, busy: bool, now_ms: int) -> None:
-        """Look at the clock. ``held``: the call is on hold; ``busy``: the edge has an older utterance to end."""
+        """Look at the clock. ``held``: the call is on hold; ``busy``: an older utterance plays."""
         self._now_ms = now_ms
-        if self._since_ms is None or held or (busy and self.state is _S.EDGE):
+        if self._since_ms is None or held or (busy and self.state is not _S.LLM):
             self._since_ms = now_ms
         deadline = self.deadline_ms
         if deadline is not None and now_ms >= deadline:

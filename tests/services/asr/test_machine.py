@@ -313,6 +313,17 @@ def test_stale_speech_interrupts_nobody() -> None:
     assert len(script.said(v.Interrupt)) == 1
 
 
+def test_what_is_over_does_not_begin_again_by_late_news() -> None:
+    script = Script()
+    script.give(v.PlayoutBegan(100))
+    script.give(v.PlayoutBegan(0))
+    script.give(v.PlayoutEnded(100))
+    script.give(v.PlayoutBegan(100))
+    assert script.machine.floor_state is FloorState.SILENT
+    script.speak(600)
+    assert not script.said(v.Pause)
+
+
 def test_what_a_predecessor_interrupted_stays_so() -> None:
     script = Script(start=Start(playing=3, interrupted=frozenset({3})))
     script.speak(2000)
@@ -378,6 +389,20 @@ def test_the_llm_stage_answers_one_turn_after_the_other() -> None:
     assert not script.said(v.Stuck)
     script.hush(20)
     assert script.said(v.Stuck) == [v.Stuck(2, "llm", 5000, 1)]
+
+
+def test_tts_and_the_edge_deal_with_what_plays_first() -> None:
+    script = Script(interruption="off", stuck_tts_ms=1000)  # type: ignore[arg-type]
+    script.give(v.PlayoutBegan(0))
+    says_a_word(script)
+    script.give(v.Sentence(100))
+    script.hush(5000)
+    assert not script.said(v.Stuck)
+    script.give(v.PlayoutEnded(0))
+    script.hush(980)
+    assert not script.said(v.Stuck)
+    script.hush(20)
+    assert script.said(v.Stuck) == [v.Stuck(1, "tts", 1000, 1)]
 
 
 def test_an_answer_that_was_dropped_unheard_is_awaited_no_more() -> None:
