@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from schemas.asr import AsrFinal
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallHeld, CallOffered, DtmfIn
 from schemas.failure import FAILURES, Failure
@@ -63,12 +64,22 @@ class Line:
 @dataclass(slots=True)
 class Pause:
     """The agent was held at ``at_ms``. ``duration_ms`` None: it did not go on. ``why`` it did, as in ``turn.resumed``;
-    ``limit`` where the edge took the pause back by itself; empty where it did not go on."""
+    ``limit`` where the edge took the pause back by itself; empty where it did not go on. ``text``: what the caller said
+    in it, of which no turn came."""
 
     at_ms: int
     utterance_id: int
     duration_ms: int | None
     why: str
+    text: str = ""
+
+
+@dataclass(slots=True)
+class Unanswered:
+    """The caller was heard from ``at_ms`` on, nothing was understood, and neither a turn nor a pause came of it."""
+
+    at_ms: int
+    duration_ms: int
 
 
 @dataclass(slots=True)
@@ -146,6 +157,7 @@ class CallView:
     pauses: list[Pause] = field(default_factory=list)
     interruptions: list[Interruption] = field(default_factory=list)
     away: list[TurnAway] = field(default_factory=list)
+    unanswered: list[Unanswered] = field(default_factory=list)
     measured: dict[int, TurnMeasured] = field(default_factory=dict)
     events: int = 0
 
@@ -185,6 +197,7 @@ class _Fold:
         self._playouts: dict[int, Playout] = {}
         self._interrupted: list[TurnInterrupted] = []
         self._taken_back: list[TurnResumed] = []
+        self._finals: list[AsrFinal] = []
 
     def apply(self, event: Event) -> None:
         """Take the next event."""
@@ -223,6 +236,8 @@ class _Fold:
 
     def _apply_turn(self, event: Event) -> None:
         match event:
+            case AsrFinal():
+                self._finals.append(event)
             case TurnEnded():
                 turn = self._turn(event.turn)
                 turn.why, turn.text, turn.digits, turn.ended = event.why, event.text, event.digits, True
@@ -298,6 +313,8 @@ class _Fold:
         for utterance_id, utterance in view.utterances.items():
             self._finish_utterance(utterance_id, utterance)
         view.interruptions = [self._interruption(event) for event in self._interrupted]
+        for final in self._finals:
+            self._finish_final(final)
         for found in (view.lines, view.pauses):
             found.sort(key=lambda each: each.at_ms)
         view.turns = dict(sorted(view.turns.items()))
@@ -314,6 +331,18 @@ class _Fold:
         turn.answer_ended_ms = end.media_time_ms if end is not None else None
         if turn.answer_started_ms is None or turn.answer_started_ms > started.media_time_ms:
             turn.answer_started_ms = started.media_time_ms
+
+    def _finish_final(self, final: AsrFinal) -> None:
+        """Where no turn came of what was heard, its words belong to the pause that it made, else it goes unanswered."""
+        begin_ms, end_ms = final.speech_start_ms, final.speech_end_ms
+        if any(t.ended and t.speech_start_ms < end_ms and begin_ms < t.speech_end_ms for t in self.view.turns.values()):
+            return
+        for pause in self.view.pauses:
+            if pause.duration_ms is not None and begin_ms < pause.at_ms + pause.duration_ms and pause.at_ms < end_ms:
+                pause.text = f"{pause.text} {final.text}".strip()
+                return
+        if not final.text and end_ms > begin_ms and final.turn not in {each.turn for each in self._interrupted}:
+            self.view.unanswered.append(Unanswered(begin_ms, end_ms - begin_ms))
 
     def _lines(self, utterance_id: int, utterance: Utterance, started: PlayoutStarted) -> list[Line]:
         """What was heard of it: a line for the answer, and one for each stretch of fillers before and within it."""

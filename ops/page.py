@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ops.callview import LATENCY_NAMES, CallView, Interruption, Line, Pause, TurnView
+from ops.callview import LATENCY_NAMES, CallView, Interruption, Line, Pause, TurnView, Unanswered
 from ops.session import percentile
 from schemas.failure import Failure
+from schemas.llm import turn_of
 from schemas.turn import TurnAway
 
-Note = Pause | Interruption | TurnAway | Failure
+Note = Pause | Interruption | TurnAway | Failure | Unanswered
 
 BAR_WIDTH = 60
 NAME_WIDTH = 24
 FROM_ZERO = ("transcription_delay", "end_of_turn_delay", "filler_latency")
 """Bars that begin where the caller fell silent."""
 MIN_REST_MS = 1.0
+HOPS = ("turn.ended", "llm.sentence", "llm.done", "tts.started", "playout.started", "playout.mark")
+"""Hops on the bus in the order of the way to the answer; others follow."""
 PREPARED = {"hit": "answer prepared ahead", "miss": "prepared ahead in vain"}
 
 
@@ -30,11 +33,16 @@ class _Step(NamedTuple):
 
 def transcript_lines(view: CallView) -> list[str]:
     """Both sides, with the media time at which each began, and what happened to the floor between them."""
-    found = [(line.at_ms, 1, _told(line.at_ms, line.speaker, _text_of(line))) for line in view.lines]
+    found = [(line.at_ms, 1, _told(line.at_ms, line.speaker, _text_of(view, line))) for line in view.lines]
+    found += [
+        (turn.speech_start_ms, 1, _told(turn.speech_start_ms, "caller", "[no words were understood]"))
+        for turn in view.turns.values()
+        if turn.ended and not turn.text and not turn.digits
+    ]
     # A pause that was confirmed is told as the interruption that it became.
     pauses = [pause for pause in view.pauses if pause.duration_ms is not None or not _is_interrupted(view, pause)]
-    notes: list[Note] = [*pauses, *view.interruptions, *view.away, *view.stuck]
-    found += [(_at_ms(view, note), 0, _told(_at_ms(view, note), "", f"[{_note(note)}]")) for note in notes]
+    notes: list[Note] = [*pauses, *view.interruptions, *view.away, *view.stuck, *view.unanswered]
+    found += [(_place_ms(view, note), 0, _told(_at_ms(view, note), "", f"[{_note(view, note)}]")) for note in notes]
     return [text for _, _, text in sorted(found, key=lambda each: each[:2])]
 
 
@@ -46,8 +54,21 @@ def _told(at_ms: int, speaker: str, text: str) -> str:
     return f"{at_ms / 1000:7.2f} s  {speaker:6}  {text}"
 
 
-def _text_of(line: Line) -> str:
-    return f"{'[filler] ' if line.filler else ''}{line.text}{' [interrupted]' if line.cut else ''}"
+def _text_of(view: CallView, line: Line) -> str:
+    cut = ""
+    if line.cut:
+        by_caller = any(turn_of(each.utterance_id) == line.turn for each in view.interruptions)
+        cut = " [interrupted]" if by_caller or view.ended is None else " [cut off by the end of the call]"
+    return f"{'[filler] ' if line.filler else ''}{line.text}{cut}"
+
+
+def _place_ms(view: CallView, note: Note) -> int:
+    """Where it stands. An interruption stands before the words that interrupt: its first sample is looked for in the
+    sound, theirs is the VAD's, and either can be some milliseconds earlier."""
+    at_ms = _at_ms(view, note)
+    if isinstance(note, Interruption) and note.turn in view.turns and view.turns[note.turn].ended:
+        return min(at_ms, view.turns[note.turn].speech_start_ms)
+    return at_ms
 
 
 def _at_ms(view: CallView, note: Note) -> int:
@@ -61,14 +82,18 @@ def _at_ms(view: CallView, note: Note) -> int:
             return note.at_ms
 
 
-def _note(note: Note) -> str:
+def _note(view: CallView, note: Note) -> str:
     match note:
         case Pause():
             lasted = "" if note.duration_ms is None else f" {note.duration_ms / 1000:.1f} s"
-            return f"paused{lasted}: {note.why}" if note.why else f"paused{lasted}"
+            words = f", {note.text!r}" if note.text else ""
+            return f"paused{lasted}: {note.why}{words}" if note.why else f"paused{lasted}"
         case Interruption():
             silent = "had not begun" if note.barge_in_ms is None else f"is silent after {note.barge_in_ms:.0f} ms"
-            return f"interruption ({note.why}): the agent {silent}"
+            lost = "" if note.barge_in_ms is None or _was_heard(view, note) else ", no word of it was heard"
+            return f"interruption ({note.why}): the agent {silent}{lost}"
+        case Unanswered():
+            return f"{note.duration_ms / 1000:.1f} s of sound, no words were understood: not answered"
         case Failure():
             return f"no answer: {note.detail or note.code}"
         case TurnAway():
@@ -76,12 +101,19 @@ def _note(note: Note) -> str:
             return f"nobody has spoken for {note.silent_ms / 1000:.1f} s: {then}"
 
 
+def _was_heard(view: CallView, note: Interruption) -> bool:
+    turn = turn_of(note.utterance_id)
+    return any(line.speaker == "agent" and line.turn == turn for line in view.lines)
+
+
 def latency_lines(view: CallView) -> list[str]:
     """Every latency name with p50, p95, p99 and n; then hops on the bus and waits in queues."""
     rows = {name: view.latencies(name) for name in LATENCY_NAMES}
+    rows |= {f"bus_hop {name}": [] for name in HOPS}
     for turn in view.turns.values():
         for subject, hop_ms in turn.bus_hop_ms.items():
             rows.setdefault(_hop_name(subject), []).append(hop_ms)
+    rows |= {f"queue_wait {stage}": [] for stage in ("llm", "tts")}
     for turn in view.turns.values():
         for stage, wait_ms in turn.queue_wait_ms.items():
             rows.setdefault(f"queue_wait {stage}", []).append(wait_ms)
@@ -131,7 +163,7 @@ def _head(turn: TurnView) -> list[str]:
         more.append(f"interrupted the agent, which was silent after {found['barge_in']:.0f} ms")
     if "filler_latency" in found:
         more.append(f"filler after {found['filler_latency']:.0f} ms")
-    intent = f"intent {turn.intent or '-'}"
+    intent = f"intent {turn.intent}" if turn.intent else "no intent"
     head = f"turn {turn.turn}: {', '.join([turn.why, intent, *tools, answered])}"
     return [head, f"  {'; '.join(more)}"] if more else [head]
 

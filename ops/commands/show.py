@@ -59,6 +59,8 @@ def hide_content(view: CallView) -> None:
     for line in view.lines:
         keys = view.turns[line.turn].digits if line.speaker == "caller" else ""
         line.text = f"[{len(keys)} keys]" if keys else words_of(line.text)
+    for pause in view.pauses:
+        pause.text = words_of(pause.text) if pause.text else ""
     for turn in view.turns.values():
         turn.text = words_of(turn.text) if turn.text else ""
         turn.digits = "*" * len(turn.digits)

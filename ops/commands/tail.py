@@ -119,6 +119,19 @@ def line_of(event: Event, with_call: bool) -> str:
         value = getattr(event, field.name)
         if field.name in HIDDEN or value in ("", (), {}, None) or isinstance(value, tuple | msgspec.Struct):
             continue
-        fields.append(f"{field.name}={value!r}" if isinstance(value, str) and " " in value else f"{field.name}={value}")
+        fields.append(f"{field.name}={_short(value)}")
     call = f"{event.call_id[-8:]}  " if with_call else ""
     return f"{at}  {call}{type_name(type(event)):16}  {' '.join(fields)}"
+
+
+def _short(value: object) -> str:
+    """A field for people: quotes only around several words, figures to a thousandth."""
+    match value:
+        case str():
+            return repr(value) if " " in value else value
+        case float():
+            return str(round(value, 3))
+        case dict():
+            return "{" + ", ".join(f"{name}: {_short(each)}" for name, each in value.items()) + "}"
+        case _:
+            return str(value)

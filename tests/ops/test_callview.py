@@ -210,13 +210,69 @@ def test_words_before_a_pause_were_heard_also_where_the_call_ends_in_it() -> Non
     assert [line.text for line in view.lines] == ["Welcome to"]
 
 
+def heard_as(turn: int, start_ms: int, end_ms: int, text: str = "") -> AsrFinal:
+    return AsrFinal(
+        **at(end_ms + 300), turn=turn, text=text, through_sequence=1, speech_start_ms=start_ms, speech_end_ms=end_ms
+    )
+
+
+def test_words_of_a_listener_stand_in_the_pause_that_they_made_and_can_be_hidden() -> None:
+    events = [*say(0, 0, 5, "Welcome to Example Bank."), plays(0, 40)]
+    events += [
+        PlayoutPaused(**at(620), utterance_id=0, media_time_ms=620, sent_ms=580),
+        heard_as(1, 380, 800, "uh huh"),
+        TurnResumed(**at(1200), turn=1, utterance_id=0, media_time_ms=1200, why="backchannel", speech_start_ms=380),
+        PlayoutResumed(**at(1220), utterance_id=0, media_time_ms=1220, why="backchannel"),
+    ]
+    view = view_of(events)
+    assert "[paused 0.6 s: backchannel, 'uh huh']" in transcript_lines(view)[-1]
+    hide_content(view)
+    assert "[paused 0.6 s: backchannel, '[2 words]']" in transcript_lines(view)[-1]
+    assert not view.unanswered
+
+
+def test_a_sound_that_nothing_came_of_is_told() -> None:
+    view = view_of([heard_as(1, 5231, 6159), heard_as(1, 9000, 9000), *caller(1, 11_000, 12_000, "hello")])
+    assert [(each.at_ms, each.duration_ms) for each in view.unanswered] == [(5231, 928)]
+    assert [line[11:].strip() for line in transcript_lines(view)] == [
+        "[0.9 s of sound, no words were understood: not answered]",
+        "caller  hello",
+    ]
+
+
+def test_a_turn_without_words_has_its_line_and_is_no_unanswered_sound() -> None:
+    view = view_of(caller(1, 3200, 4600, ""))
+    assert [line[11:] for line in transcript_lines(view)] == ["caller  [no words were understood]"]
+    assert not view.unanswered
+
+
+def test_an_interruption_stands_before_the_words_and_says_where_nothing_was_heard() -> None:
+    interrupted = TurnInterrupted(**at(400), turn=1, utterance_id=0, why="words", speech_start_ms=108)
+    flushed = PlayoutFlushed(**at(410), utterance_id=0, media_time_ms=300, sent_ms=30, dropped_ms=970)
+    events = [*say(0, 0, 5, "Welcome to Example Bank."), plays(0, 40), interrupted, flushed]
+    assert [line[11:].strip() for line in lines([*events, *caller(1, 100, 900, "where is my card")])] == [
+        "[interruption (words): the agent is silent after 192 ms, no word of it was heard]",
+        "caller  where is my card",
+    ]
+
+
+def test_an_answer_that_the_end_of_the_call_cuts_was_not_interrupted() -> None:
+    over = CallEnded(
+        **at(620), edge="e1", result=CallResult.COMPLETED, reason="caller_hung_up", ended_by=EndedBy.CALLER,
+        duration_ms=620,
+    )  # fmt: skip
+    flushed = PlayoutFlushed(**at(620), utterance_id=0, media_time_ms=620, sent_ms=580, dropped_ms=420)
+    events = [*say(0, 0, 5, "Welcome to Example Bank."), plays(0, 40), flushed, over]
+    assert lines(events)[-1].endswith("agent   Welcome to [cut off by the end of the call]")
+
+
 def test_an_answer_stopped_before_it_was_heard() -> None:
     interrupted = TurnInterrupted(**at(5000), turn=2, utterance_id=100, why="speech", speech_start_ms=4900)
     assert (
         "[interruption (speech): the agent had not begun]" in lines([*caller(1, 3200, 4600, "hello"), interrupted])[-1]
     )
     turn = view_of([*caller(1, 3200, 4600, "hello"), interrupted]).turns[1]
-    assert waterfall(turn)[0] == "turn 1: semantic, intent -, interrupted before an answer was heard"
+    assert waterfall(turn)[0] == "turn 1: semantic, no intent, interrupted before an answer was heard"
 
 
 def test_the_last_question_of_the_agent_is_a_goodbye() -> None:
@@ -238,6 +294,8 @@ def test_every_name_has_its_row() -> None:
     assert names == {
         *LATENCY_NAMES, "bus_hop turn.ended", "bus_hop llm.sentence", "queue_wait llm", "queue_wait tts",
     }  # fmt: skip
+    hops = [line.split()[1] for line in rows if line.startswith("bus_hop")]
+    assert hops == ["turn.ended", "llm.sentence"], "in the order of the way to the answer"
     assert rows[0].split() == ["latency", "(ms)", "p50", "p95", "p99", "n"]
 
 
@@ -250,7 +308,7 @@ def test_the_waterfall_of_a_turn() -> None:
     ):  # fmt: skip
         assert words in text, words
     stuck = waterfall(view_of(long_call()).turns[3])
-    assert stuck[0] == "turn 3: semantic, intent -, no answer: llm gave no sign for 12000 ms"
+    assert stuck[0] == "turn 3: semantic, no intent, no answer: llm gave no sign for 12000 ms"
 
 
 @pytest.mark.parametrize("order", ["as said", "edge late", "llm late"])

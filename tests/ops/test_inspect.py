@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from bus.memory import MemoryServer
+from ops.commands.tail import line_of
 from schemas.subjects import EVENT_BY_NAME
+from schemas.turn import TurnMeasured
 from services.audio.wav import read_wav
 from tests.ops.conftest import Command
 from tests.ops.recorded import CALL_ID, SECRETS, call_events
@@ -117,6 +119,13 @@ class TestTail:
         lines = callbus("tail", TAIL).stdout.splitlines()
         (ended,) = [line for line in lines if "turn.ended" in line and "silence" in line]
         assert "turn=1 why=silence text='where is my credit card'" in ended
+
+    def test_figures_of_a_line_are_short(self) -> None:
+        hops = {"call.*.*.llm.done": 2.12345}
+        event = TurnMeasured(call_id=CALL_ID, at_us=0, turn=1, bus_hop_ms=hops, transcription_delay_ms=509.69345)
+        assert line_of(event, with_call=False).endswith(
+            "turn=1 transcription_delay_ms=509.693 bus_hop_ms={call.*.*.llm.done: 2.123}"
+        )
 
     @pytest.mark.parametrize("form", [(), ("--json",)])
     def test_no_content(self, callbus: Command, form: tuple[str, ...]) -> None:
