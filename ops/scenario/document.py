@@ -232,7 +232,7 @@ def load_scenario(path: Path, environment: Mapping[str, str] | None = None) -> S
     try:
         document = msgspec.convert(data, Document)
     except msgspec.ValidationError as error:
-        raise ScenarioError(path, [translate(str(error), Document, data)]) from error
+        raise ScenarioError(path, _mistakes_of_shape(data, str(error))) from error
     named = tuple(
         step if step.name else msgspec.structs.replace(step, name=f"step {number}")
         for number, step in enumerate(document.caller, start=1)
@@ -243,6 +243,31 @@ def load_scenario(path: Path, environment: Mapping[str, str] | None = None) -> S
     if mistakes:
         raise ScenarioError(path, mistakes)
     return scenario
+
+
+_PLAIN: Mapping[str, Mapping[str, Any]] = {"caller": {"wait_ms": 0}, "expect": {"event": ""}, "never": {"event": ""}}
+
+
+def _mistakes_of_shape(data: Mapping[str, Any], first: str) -> list[str]:
+    """What does not fit the tables, at most one mistake of each table or step.
+
+    msgspec stops at the first: each part is converted for itself, with plain ones before it, so that it keeps its
+    number.
+    """
+    head = {"title": "", "rule": "", "side": "must wait"}
+    parts: list[dict[str, Any]] = []
+    for key, value in data.items():
+        if key in _PLAIN and isinstance(value, list):
+            parts += [{**head, key: [*[_PLAIN[key]] * number, item]} for number, item in enumerate(value)]
+        else:
+            parts.append({**head, key: value})
+    found = []
+    for part in ({key: data[key] for key in head if key in data}, *parts):
+        try:
+            msgspec.convert(part, Document)
+        except msgspec.ValidationError as error:
+            found.append(translate(str(error), Document, part))
+    return list(dict.fromkeys(found)) or [translate(first, Document, data)]
 
 
 def load_scenarios(path: Path, environment: Mapping[str, str] | None = None) -> list[Scenario]:

@@ -133,7 +133,7 @@ class Call:
                 world.after(VERDICT_MS, lambda: self._input(verdict))
             case v.Pause():
                 utterance_id = command.utterance_id
-                world.after(BUS_MS, lambda: self.line.pause(utterance_id, PAUSE_LIMIT_MS, "speech"))
+                world.after(BUS_MS, lambda: self.line.pause(utterance_id, PAUSE_LIMIT_MS, "barge_in"))
             case v.Resume():
                 self._resume(command)
             case v.Interrupt():

@@ -38,6 +38,22 @@ def test_the_environment_counts_below_the_scenario(tmp_path: Path) -> None:
     assert (turn.vad_stop_ms, turn.vad_start_ms) == (300, 150)
 
 
+def test_the_mistakes_of_all_tables_are_named_at_once(tmp_path: Path) -> None:
+    text = (
+        "side = 'must obey'\nrule = 'x'\ntitel = 'y'\n[agent]\nsays = 'Hello'\n[[caller]]\nsay = 'x'\n"
+        "[[caller]]\nsya = 'x'\n[[caller]]\nwhen = 'never'\n[[never]]\nevent = 5\n"
+    )
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(write(tmp_path, text))
+    begins = [
+        "the file side = 'must obey' is not", "the file has no key 'titel'", "[agent] says = 'Hello' is not",
+        "[[caller]] number 2, has no key 'sya'", "[[caller]] number 3, when = 'never'", "[[never]] number 1, event = 5",
+    ]  # fmt: skip
+    assert len(caught.value.mistakes) == len(begins)
+    for mistake, begin in zip(caught.value.mistakes, begins, strict=True):
+        assert mistake.startswith(begin), mistake
+
+
 STEP = "[[caller]]\nname = 'a'\n"
 MISTAKES = {
     "no such key": (QUESTION + "sya = 1\n", "[[expect]] number 1, has no key 'sya'", "its keys are event, after"),
