@@ -192,4 +192,5 @@ def all_checks() -> list[Check]:
         check_cores(),
         check_program("sipp", "sip-tester", "not here; some end-to-end tests need it"),
         check_program("baresip", "baresip-core", "not here; some end-to-end tests need it"),
+        check_program("kamailio", "kamailio", "not here; some end-to-end tests need it"),
     ]

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from config.load import ConfigError
 from ops.caller.call import CallOptions, place_call
-from ops.caller.report import CallReport
+from ops.caller.report import CallReport, Outcome
 from ops.caller.script import (
     CallScript,
     Hold,
@@ -76,8 +76,9 @@ class OrderedSteps(click.Command):
 def call(ctx: click.Context, /, target: str, **given: Any) -> None:
     """Call SIP_URI and carry out the steps in the order in which they are written, then hang up.
 
-    Between two steps the caller listens until the other side has finished speaking (see --no-listen). Works with any
-    SIP target over UDP or, with ';transport=tcp', TCP.
+    Between two steps the caller listens until the other side has finished speaking; with --no-listen each step follows
+    the one before it at once, so that --wait 1.5 --say "stop" speaks over the other side. Works with any SIP target
+    over UDP or, with ';transport=tcp', TCP.
 
     Exit code 0: the call was completed. 1: it was refused (the SIP status is told), nobody answered, or a step could
     not be carried out. 2: called wrongly.
@@ -95,8 +96,9 @@ def call(ctx: click.Context, /, target: str, **given: Any) -> None:
         from_uri=given["from_uri"],
     )
     script = script_of(ctx.obj, listening, given["patience"])
+    progress = _say if given["as_json"] else _progress
     try:
-        report = asyncio.run(place_call(target, script, options=options, progress=_say))
+        report = asyncio.run(place_call(target, script, options=options, progress=progress))
     except (ScriptError, ConfigError) as error:
         raise click.UsageError(str(error)) from error
     except KeyboardInterrupt:
@@ -133,14 +135,15 @@ def show(report: CallReport) -> None:
     """The report for people."""
     console = Console()
     rang = ", ".join(f"{each.status} after {each.at_ms:.0f} ms" for each in report.responses) or "no response"
-    console.print(f"[bold]{report.outcome.value}[/bold]: {report.reason}  ({rang})")
+    console.print(f"[bold]{report.outcome.value}[/bold]: {report.reason}  ({rang})", soft_wrap=True)
     if not report.codec:
         return
     sent, received = report.sent, report.received
     console.print(
         f"{report.duration_ms / 1000:.1f} s, {report.codec} over {report.transport.upper()}; "
         f"sent {sent.packets} packets ({sent.octets} bytes), received {received.frames} frames "
-        f"({received.octets} bytes), lost {received.lost}, late {received.late}, jitter {received.jitter_ms:.1f} ms"
+        f"({received.octets} bytes), lost {received.lost}, late {received.late}, jitter {received.jitter_ms:.1f} ms",
+        soft_wrap=True,
     )
     if report.greeting_ms is not None:
         console.print(f"first heard {report.greeting_ms} ms after the answer")
@@ -161,6 +164,12 @@ def _write(report: CallReport, path: Path) -> None:
     except OSError as error:
         raise click.ClickException(f"{path} can't be written: {error.strerror}") from error
     _say(f"recorded in {path}: caller left, callee right")
+
+
+def _progress(text: str) -> None:
+    """What happens on the way. How the call ended stands in the report, and would be said twice."""
+    if text.partition(":")[0] not in set(Outcome):
+        _say(text)
 
 
 def _say(text: str) -> None:

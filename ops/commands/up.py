@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -102,7 +103,7 @@ async def _up(plan: SystemPlan, as_json: bool) -> None:
         plan.say("stopped before everything was ready")
         return
     await starting
-    _greet(plan, supervisor)
+    plan.say(greeting(plan, supervisor.nats_url, supervisor.sip_ports))
     display = asyncio.create_task(_show_json(supervisor) if as_json else _show_table(supervisor))
     try:
         await supervisor.watch(stop)
@@ -128,18 +129,23 @@ def _stop_by_signal(supervisor: Supervisor) -> asyncio.Event:
     return stop
 
 
-def _greet(plan: SystemPlan, supervisor: Supervisor) -> None:
-    host = plan.settings.edge.host if plan.settings.edge.host != "0.0.0.0" else "127.0.0.1"
-    uris = [f"sip:bank@{host}:{port}" for port in supervisor.sip_ports]
+def greeting(plan: SystemPlan, nats_url: str, sip_ports: Sequence[int]) -> str:
+    """What can be done now, and where to look."""
+    edge, metrics = plan.settings.edge, plan.settings.metrics
+    host = edge.host if edge.host != "0.0.0.0" else "127.0.0.1"
+    uris = [f"sip:bank@{host}:{port}" for port in sip_ports]
     # What another terminal would look at, where NATS_URL may not be set.
-    nats = f" --nats {supervisor.nats_url}" if supervisor.nats_url != NatsSection().url else ""
-    plan.say(
-        f"ready: call {' or '.join(uris)}, for example\n"
-        f"  {program_name()} call {uris[0]} --say 'where is my credit card' --dtmf 4271\n"
-        f"  {program_name()} tail{nats}\n"
-        f"  {program_name()} show last{nats}\n"
-        f"logs in {plan.data / 'logs'}; Ctrl-C drains and stops"
-    )
+    nats = f" --nats {nats_url}" if nats_url != NatsSection().url else ""
+    lines = [
+        f"ready: call {' or '.join(uris)}, for example",
+        f"  {program_name()} call {uris[0]} --say 'where is my credit card' --dtmf 4271",
+        f"  {program_name()} tail{nats}",
+        f"  {program_name()} show last{nats}",
+    ]
+    if metrics.port:
+        last = metrics.port + sum(plan.workers.get(stage, 1) for stage in MODULES) - 1
+        lines.append(f"metrics at http://{metrics.host}:{metrics.port}/metrics, one port a process up to {last}")
+    return "\n".join([*lines, f"logs in {plan.data / 'logs'}; Ctrl-C drains and stops"])
 
 
 async def _show_json(supervisor: Supervisor) -> None:

@@ -17,7 +17,9 @@ from pathlib import Path
 import click
 import pytest
 
-from ops.commands.up import parse_workers
+from config.load import load
+from ops.commands.up import greeting, parse_workers
+from ops.supervisor import SystemPlan
 from tests.e2e.system import FREE_PORTS, INSTANT
 from tests.ops.conftest import Command
 
@@ -149,3 +151,11 @@ def test_workers() -> None:
 def test_wrong_workers_end_it_before_anything_starts(callbus: Command) -> None:
     result = callbus("up", "--workers", "asr=many")
     assert (result.exit_code, "from 1 to 64" in result.stderr) == (2, True)
+
+
+def test_the_greeting_names_the_pages_of_metrics(tmp_path: Path) -> None:
+    plan = SystemPlan(settings=load({}), data=tmp_path, workers={"asr": 2})
+    assert "metrics" not in greeting(plan, "nats://127.0.0.1:4222", (5060,))
+    plan.settings = load({"CALLBUS_METRICS__PORT": "9464"})
+    told = greeting(plan, "nats://127.0.0.1:4222", (5060,))
+    assert "metrics at http://127.0.0.1:9464/metrics, one port a process up to 9468" in told

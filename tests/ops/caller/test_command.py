@@ -67,6 +67,7 @@ class Placed:
         progress(f"calling {target}")
         if isinstance(self.report, Exception):
             raise self.report
+        progress(f"{self.report.outcome}: {self.report.reason}")
         return self.report
 
 
@@ -116,6 +117,15 @@ def test_report_for_people(monkeypatch):
     assert "640" in result.stdout
     assert "calling" in result.stderr
     assert "calling" not in result.stdout
+
+
+def test_how_it_ended_is_said_once(monkeypatch):
+    away = CallReport(target=TARGET, transport="udp", outcome=Outcome.UNANSWERED, reason="no answer within 4 s")
+    _, result = run(monkeypatch, away)
+    assert result.output.count("unanswered") == 1
+    assert "unanswered: no answer within 4 s" in result.stdout
+    _, result = run(monkeypatch, away, "--json")
+    assert "unanswered: no answer within 4 s" in result.stderr
 
 
 def test_report_as_json_alone_on_standard_output(monkeypatch):
