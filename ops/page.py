@@ -6,11 +6,12 @@ from typing import NamedTuple
 
 from ops.callview import LATENCY_NAMES, CallView, Interruption, Line, Pause, TurnView, Unanswered
 from ops.session import percentile
+from schemas.call import CallHeld
 from schemas.failure import Failure
 from schemas.llm import turn_of
 from schemas.turn import TurnAway
 
-Note = Pause | Interruption | TurnAway | Failure | Unanswered
+Note = Pause | Interruption | TurnAway | Failure | Unanswered | CallHeld
 
 BAR_WIDTH = 60
 NAME_WIDTH = 24
@@ -41,8 +42,10 @@ def transcript_lines(view: CallView) -> list[str]:
     ]
     # A pause that was confirmed is told as the interruption that it became.
     pauses = [pause for pause in view.pauses if pause.duration_ms is not None or not _is_interrupted(view, pause)]
-    notes: list[Note] = [*pauses, *view.interruptions, *view.away, *view.stuck, *view.unanswered]
-    found += [(_place_ms(view, note), 0, _told(_at_ms(view, note), "", f"[{_note(view, note)}]")) for note in notes]
+    notes: list[Note] = [*pauses, *view.interruptions, *view.away, *view.stuck, *view.unanswered, *view.holds]
+    found += [
+        (at_ms, 0, _told(at_ms, "", f"[{_note(view, note)}]")) for note in notes for at_ms in [_at_ms(view, note)]
+    ]
     return [text for _, _, text in sorted(found, key=lambda each: each[:2])]
 
 
@@ -62,20 +65,25 @@ def _text_of(view: CallView, line: Line) -> str:
     return f"{'[filler] ' if line.filler else ''}{line.text}{cut}"
 
 
-def _place_ms(view: CallView, note: Note) -> int:
-    """Where it stands. An interruption stands before the words that interrupt: its first sample is looked for in the
-    sound, theirs is the VAD's, and either can be some milliseconds earlier."""
-    at_ms = _at_ms(view, note)
-    if isinstance(note, Interruption) and note.turn in view.turns and view.turns[note.turn].ended:
-        return min(at_ms, view.turns[note.turn].speech_start_ms)
-    return at_ms
+def _interrupted_at_ms(view: CallView, note: Interruption) -> int:
+    """It stands before the words that interrupt and after those that are interrupted.
+
+    Its first sample is looked for in the sound, that of the words is the VAD's: either can be the earlier one.
+    """
+    turn = view.turns.get(note.turn)
+    if turn is None or not turn.ended:
+        return note.at_ms
+    begun = [line.at_ms for line in view.lines if line.speaker == "agent" and line.turn == turn_of(note.utterance_id)]
+    return note.at_ms if begun and begun[0] >= turn.speech_start_ms else min(note.at_ms, turn.speech_start_ms)
 
 
 def _at_ms(view: CallView, note: Note) -> int:
     match note:
         case TurnAway():
             return note.media_time_ms
-        case Failure():
+        case Interruption():
+            return _interrupted_at_ms(view, note)
+        case Failure() | CallHeld():
             epoch_us = view.answered.media_epoch_us if view.answered is not None else note.at_us
             return max(0, note.at_us - epoch_us) // 1000
         case _:
@@ -92,6 +100,8 @@ def _note(view: CallView, note: Note) -> str:
             silent = "had not begun" if note.barge_in_ms is None else f"is silent after {note.barge_in_ms:.0f} ms"
             lost = "" if note.barge_in_ms is None or _was_heard(view, note) else ", no word of it was heard"
             return f"interruption ({note.why}): the agent {silent}{lost}"
+        case CallHeld():
+            return "the caller puts the call on hold" if note.held else "the caller is back from hold"
         case Unanswered():
             return f"{note.duration_ms / 1000:.1f} s of sound, no words were understood: not answered"
         case Failure():

@@ -54,7 +54,13 @@ class OrderedSteps(click.Command):
 @click.option("--dtmf", multiple=True, metavar="KEYS", help="Press keys (RFC 4733).")
 @click.option("--wait", multiple=True, type=float, metavar="SECONDS", help="Do nothing for so long.")
 @click.option("--hold", multiple=True, type=float, metavar="SECONDS", help="Put the other side on hold for so long.")
-@click.option("--listen", multiple=True, type=int, metavar="MS", help="Wait for speech, then MS of silence.")
+@click.option(
+    "--listen",
+    multiple=True,
+    type=int,
+    metavar="MS",
+    help="Wait until the other side has spoken, then for MS of its silence. What it said in the steps before counts.",
+)
 @click.option(
     "--no-listen", is_flag=True, help="Do not wait for the other side to finish: not at the start, not after a step."
 )

@@ -72,12 +72,11 @@ def hide_content(view: CallView) -> None:
 def text_lines(shown: Shown) -> list[str]:
     """The whole page."""
     view = shown.view
+    transcript, latencies = transcript_lines(view), latency_lines(view)
     return [
         *_head(view),
-        "",
-        *transcript_lines(view),
-        "",
-        *latency_lines(view),
+        *(["", *transcript] if transcript else []),
+        *(["", *latencies] if latencies else []),
         *turn_lines(view),
         *_failure_lines(shown),
         *_end_lines(view),

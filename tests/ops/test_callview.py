@@ -14,7 +14,7 @@ from ops.page import latency_lines, transcript_lines, waterfall
 from ops.session import as_json_text
 from schemas.asr import AsrFinal
 from schemas.base import Event, type_name
-from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, DtmfIn, EndedBy
+from schemas.call import CallAnswered, CallEnded, CallHeld, CallOffered, CallResult, DtmfIn, EndedBy
 from schemas.failure import Failure
 from schemas.llm import LlmDone, LlmSentence, ToolReturned
 from schemas.playout import (
@@ -131,13 +131,18 @@ def test_keys_are_a_caller_line() -> None:
     assert len(view.keys) == 1
 
 
+def page_end() -> list[Event]:
+    return [
+        CallEnded(
+            **CALL, edge="e1", result=CallResult.COMPLETED, reason="caller_hung_up", ended_by=EndedBy.CALLER,
+            duration_ms=9000,
+        )
+    ]  # fmt: skip
+
+
 def page() -> tuple[Shown, str]:
-    ended = CallEnded(
-        **CALL, edge="e1", result=CallResult.COMPLETED, reason="caller_hung_up", ended_by=EndedBy.CALLER,
-        duration_ms=9000,
-    )  # fmt: skip
     failure = Failure(**CALL, code="bus_disconnected", stage="edge", gap_ms=420, detail="server restarted")
-    view = view_of([*greeting(), *finished_turn(), failure, ended])
+    view = view_of([*greeting(), *finished_turn(), failure, *page_end()])
     shown = Shown(view, ((12, 3),), ())
     return shown, "\n".join(text_lines(shown))
 
@@ -150,6 +155,13 @@ def test_the_page_names_everything_that_matters() -> None:
         "ended: completed by caller, caller_hung_up, 9.0 s",
     ):  # fmt: skip
         assert words in text, words
+
+
+def test_a_call_without_a_turn_has_no_empty_table() -> None:
+    answered = CallAnswered(**CALL, edge="e1", codec="PCMU", media_epoch_us=1_000_000)
+    text = "\n".join(text_lines(Shown(view_of([answered, *page_end()]), (), ())))
+    assert "latency" not in text
+    assert "\n\n\n" not in text
 
 
 def test_content_can_be_hidden() -> None:
@@ -253,6 +265,27 @@ def test_an_interruption_stands_before_the_words_and_says_where_nothing_was_hear
     assert [line[11:].strip() for line in lines([*events, *caller(1, 100, 900, "where is my card")])] == [
         "[interruption (words): the agent is silent after 192 ms, no word of it was heard]",
         "caller  where is my card",
+    ]
+
+
+def test_an_interruption_stands_after_the_answer_that_it_cuts() -> None:
+    answer = [
+        *caller(1, 3200, 4600, "hello"),
+        *say(100, 0, 4922, "Your card was sent out on Monday."),
+        plays(100, 4950),
+    ]
+    interrupted = TurnInterrupted(**at(5400), turn=2, utterance_id=100, why="speech", speech_start_ms=4960)
+    flushed = PlayoutFlushed(**at(5410), utterance_id=100, media_time_ms=5300, sent_ms=350, dropped_ms=650)
+    told = lines([*answer, interrupted, flushed, *caller(2, 4940, 6000, "no")])
+    assert [line[11:18].strip() for line in told] == ["caller", "caller", "agent", ""]
+
+
+def test_hold_is_told() -> None:
+    held = [CallHeld(**at(2700), change=0, held=True), CallHeld(**at(4700), change=1, held=False)]
+    answered = CallAnswered(**at(0), edge="edge-1", codec="PCMU", media_epoch_us=at(0)["at_us"])
+    assert [line.strip() for line in lines([answered, *held])] == [
+        "2.70 s          [the caller puts the call on hold]",
+        "4.70 s          [the caller is back from hold]",
     ]
 
 
