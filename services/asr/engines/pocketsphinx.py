@@ -235,8 +235,13 @@ class PocketSphinxEngine:
         self._warned: set[str] = set()
 
     def warm(self) -> None:
-        """Make decoders ahead and let one of them hear a grammar once."""
+        """Make decoders ahead and let each of them hear once.
+
+        One is for speech that nobody expects, too: to load its model takes a third of a second with Python's lock held,
+        and the first to need it is a caller who interrupts.
+        """
         runs = [self.open(ListenFor(digits=1)) for _ in range(WARM_DECODERS)]
+        runs.append(self._open_general())
         for run in runs:
             run.accept(bytes(SAMPLE_RATE_HZ // 5 * 2))
             run.finish()

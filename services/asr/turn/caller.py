@@ -79,6 +79,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         self._expected = start.expected_digits
         self._keys = ""
         self._keys_done = False
+        self._counted_ms: int | None = None
         self._first_key_ms = self._last_key_ms = 0
         self._pressed = v.Key("", 0)
         self._change: VoiceBegan | VoiceEnded = VoiceEnded(0)
@@ -116,6 +117,12 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
     def expects(self, digits: int) -> None:
         """The agent asked for so many digits; 0: for none."""
         self._expected = digits
+
+    def ends_nothing(self, key: v.Key) -> bool:
+        """Whether this is the terminator of keys that were complete without it: many press it all the same."""
+        counted_ms, self._counted_ms = self._counted_ms, None
+        late = counted_ms is None or key.at_ms - counted_ms > self._settings.dtmf_timeout_ms
+        return key.digit == self._settings.dtmf_terminator and not self._keys and not late
 
     def key(self, key: v.Key, now_ms: int) -> None:
         """A key was pressed."""
@@ -312,6 +319,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
             self._first_key_ms = key.at_ms
         self._keys += key.digit
         self._keys_done = 0 < self._expected <= len(self._keys)
+        self._counted_ms = key.at_ms if self._keys_done else None
 
     def _do_defer(self) -> None:
         self._deferred.append(self._change)

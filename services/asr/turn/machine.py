@@ -95,7 +95,7 @@ class TurnMachine:
                 caller.final(given, now_ms)
             case v.Verdict():
                 caller.judged(given)
-            case v.Key():
+            case v.Key() if not caller.ends_nothing(given):
                 self._floor.key(caller.turn, given.at_ms, now_ms)
                 caller.key(given, now_ms)
             case v.Expect():
