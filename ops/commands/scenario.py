@@ -112,7 +112,7 @@ def check_command(paths: tuple[Path, ...], as_json: bool) -> None:
     if as_json:
         click.echo(as_json_text({"scenarios": len(files), "mistakes": mistakes}))
     elif not mistakes:
-        click.echo(f"{len(files)} scenarios, no mistakes")
+        click.echo(f"{_counted(len(files))}, no mistakes")
     else:
         click.echo("\n".join(mistakes), err=True)
     sys.exit(1 if mistakes else 0)
@@ -196,5 +196,9 @@ def _summarise(results: list[Result], wall_s: float) -> None:
     failed = sum(1 for result in results if result.failures)
     skipped = sum(1 for result in results if result.skipped)
     media_s = sum(result.duration_ms for result in results) / 1000
-    told = f"{len(results)} scenarios, {failed} failed, {skipped} skipped"
+    told = f"{_counted(len(results))}, {failed} failed, {skipped} skipped"
     click.echo(f"\n{told}; {media_s:.0f} s of conversation in {wall_s:.1f} s")
+
+
+def _counted(scenarios: int) -> str:
+    return f"{scenarios} scenario{'' if scenarios == 1 else 's'}"

@@ -25,7 +25,7 @@ def test_what_passes_is_one_line_and_a_sum(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "pass  A question is answered" in result.output
     assert "end of turn    1 passed" in result.output
-    assert "1 scenarios, 0 failed, 0 skipped" in result.output
+    assert "1 scenario, 0 failed, 0 skipped" in result.output
 
 
 def test_what_fails_is_told_with_what_happened_around_it(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_recordings_are_kept_of_real_calls_only(tmp_path: Path) -> None:
 
 
 def test_check_names_every_mistake_of_every_file(tmp_path: Path) -> None:
-    assert call("check", write(tmp_path, QUESTION, "good.toml")).output == "1 scenarios, no mistakes\n"
+    assert call("check", write(tmp_path, QUESTION, "good.toml")).output == "1 scenario, no mistakes\n"
     write(tmp_path, QUESTION.replace("turn.ended", "turn.endd"), "bad.toml")
     write(tmp_path, "title =", "worse.toml")
     result = call("check", tmp_path)
