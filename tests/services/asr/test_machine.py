@@ -362,6 +362,79 @@ def test_a_successor_ends_what_was_recognised() -> None:
     assert script.machine.turn == 5
 
 
+def test_an_agent_that_the_edge_let_go_on_speaks_and_may_still_be_stopped() -> None:
+    script = Script()
+    script.give(v.PlayoutBegan(0))
+    script.speak(300)
+    script.give(v.PlayoutResumed(7))
+    assert script.machine.floor_state is FloorState.PAUSED
+    script.give(v.PlayoutResumed(0))
+    assert script.machine.floor_state is FloorState.SPEAKING
+    script.hush(500)
+    script.give(v.Final(0, "stop it"))
+    assert [stopped.why for stopped in script.said(v.Interrupt)] == ["words"]  # type: ignore[union-attr]
+    assert not script.said(v.Resume)
+
+
+def test_speech_without_words_is_answered_once_and_the_next_noise_is_a_noise() -> None:
+    script = Script()
+    script.speak(1000)
+    script.hush(500)
+    script.give(v.Final(0, ""))
+    script.speak(400)
+    script.hush(500)
+    script.give(v.Final(1, ""))
+    assert script.end().turn == 1
+
+
+def test_an_answer_is_prepared_three_times_a_turn_and_anew_in_the_next() -> None:
+    script = Script(preflight_ms=100)
+    for words in ("my", "my card", "my card is", "my card is gone", "my card is gone since"):
+        script.speak(300)
+        script.give(v.Partial(0, words))
+        script.hush(180)
+    assert [early.number for early in script.said(v.Preflight)] == [0, 1, 2]  # type: ignore[union-attr]
+    script.hush(500)
+    script.give(v.Final(0, "my card is gone since"))
+    script.speak(300)
+    script.give(v.Partial(1, "yesterday"))
+    script.hush(180)
+    assert script.said(v.Preflight)[-1] == v.Preflight(2, 0, "yesterday")
+
+
+def test_a_verdict_counts_for_the_silence_that_it_was_asked_in() -> None:
+    script = Script(endpointing="semantic")  # type: ignore[arg-type]
+    script.speak(600)
+    script.hush(240)
+    script.speak(400)
+    script.give(v.Verdict(0, 0.99))
+    script.hush(240)
+    script.give(v.Verdict(0, 0.99))
+    assert [ask.ask for ask in script.said(v.Ask)] == [0, 1]  # type: ignore[union-attr]
+    script.hush(160)
+    assert script.machine.caller_state is CallerState.PAUSED
+    script.give(v.Verdict(1, 0.99))
+    script.hush(20)
+    assert script.machine.caller_state is CallerState.FINISHING
+
+
+def test_news_of_an_earlier_time_does_not_turn_time_back() -> None:
+    script = Script(away_ms=3000)
+    script.give(v.PlayoutBegan(0))
+    script.hush(4000)
+    script.commands += script.machine.handle(v.PlayoutEnded(0), 0)
+    script.hush(2980)
+    assert not script.said(v.Away)
+    script.hush(20)
+    assert len(script.said(v.Away)) == 1
+
+
+def test_who_waits_for_an_answer_is_not_away() -> None:
+    script = awaits_an_answer(away_ms=3000)
+    script.hush(10_000)
+    assert not script.said(v.Away)
+
+
 def awaits_an_answer(**settings: int) -> Script:
     """A caller whose first turn has ended."""
     script = Script(**settings)
@@ -375,6 +448,88 @@ def says_a_word(script: Script) -> None:
     script.speak(400)
     script.hush(500)
     script.give(v.Final(len(script.said(v.FinishRun)) - 1, "hello"))
+
+
+def test_who_came_back_is_asked_anew_also_after_the_goodbye() -> None:
+    for questions in (1, 2):
+        script = Script(away_ms=3000, away_prompts=1)
+        script.give(v.PlayoutBegan(0))
+        script.give(v.PlayoutEnded(0))
+        script.hush(3100 * questions)
+        says_a_word(script)
+        script.give(v.PlayoutBegan(100))
+        script.give(v.PlayoutEnded(100))
+        script.hush(3100)
+        asked = [(away.number, away.last) for away in script.said(v.Away)]  # type: ignore[union-attr]
+        assert asked == [*[(0, False), (1, True)][:questions], (questions, False)]
+
+
+def test_a_silent_llm_stage_is_noticed_while_the_agent_still_speaks() -> None:
+    script = Script(interruption="off", stuck_llm_ms=2000)  # type: ignore[arg-type]
+    script.give(v.PlayoutBegan(0))
+    says_a_word(script)
+    script.hush(2000)
+    assert script.said(v.Stuck) == [v.Stuck(1, "llm", 2000, 1)]
+
+
+def test_nothing_is_taken_back_from_who_speaks_again() -> None:
+    script = Script()
+    script.give(v.PlayoutBegan(0))
+    script.speak(300)
+    script.hush(500)
+    script.speak(300)
+    script.give(v.Final(0, ""))
+    assert not script.said(v.Resume)
+    script.speak(300)
+    assert len(script.said(v.Interrupt)) == 1
+
+
+def test_a_turn_that_was_announced_ends_even_with_a_listeners_words() -> None:
+    script = awaits_an_answer()
+    script.speak(1100)
+    script.give(v.Partial(1, "mm-hm"))
+    assert len(script.said(v.TurnStarted)) == 2
+    script.give(v.PlayoutBegan(100))
+    assert script.machine.floor_state is FloorState.PAUSED
+    script.hush(500)
+    script.give(v.Final(1, "mm-hm"))
+    assert script.said(v.EndTurn)[-1][2] == "mm-hm"
+
+
+def test_who_stopped_the_agent_once_is_answered_once() -> None:
+    script = Script()
+    script.give(v.PlayoutBegan(0))
+    script.speak(600)
+    script.give(v.PlayoutEnded(0))
+    script.hush(500)
+    script.give(v.Final(0, ""))
+    script.speak(400)
+    script.hush(500)
+    script.give(v.Final(1, ""))
+    assert script.end().turn == 1
+
+
+def test_what_is_dropped_while_it_is_held_is_not_taken_back() -> None:
+    script = Script()
+    script.give(v.PlayoutBegan(0))
+    script.speak(300)
+    script.give(v.PlayoutEnded(0))
+    assert script.machine.floor_state is FloorState.SILENT
+    script.hush(500)
+    script.give(v.Final(0, ""))
+    script.hush(3000)
+    assert not script.said(v.Resume)
+
+
+def test_a_word_over_the_end_of_one_utterance_is_an_answer_although_the_next_has_begun() -> None:
+    script = Script(interruption="confirm")  # type: ignore[arg-type]
+    script.give(v.PlayoutBegan(0))
+    script.speak(300)
+    script.give(v.PlayoutEnded(0))
+    script.hush(500)
+    script.give(v.PlayoutBegan(1))
+    script.give(v.Final(0, "okay"))
+    assert script.end().text == "okay"
 
 
 def test_the_llm_stage_answers_one_turn_after_the_other() -> None:

@@ -65,6 +65,7 @@ class World:
         self.commands: list[v.Command] = []
         self.asks = self.runs = 0
         self.finished: list[int] = []
+        self.over = -1
 
     def tell(self, happening: tuple[Any, ...]) -> None:
         match happening:
@@ -98,7 +99,12 @@ class World:
     def give(self, given: v.Input) -> None:
         commands = self.machine.handle(given, self.now_ms)
         self.commands += commands
+        if isinstance(given, v.PlayoutEnded):
+            self.over = max(self.over, given.utterance_id)
         for command in commands:
+            if isinstance(command, v.Pause | v.Resume | v.Interrupt):
+                # What has come to its end, and all before it, is not held, taken back or stopped.
+                assert command.utterance_id > self.over
             if isinstance(command, v.OpenRun):
                 self.runs = command.run + 1
             elif isinstance(command, v.FinishRun):
