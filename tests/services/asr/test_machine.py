@@ -532,6 +532,52 @@ def test_a_word_over_the_end_of_one_utterance_is_an_answer_although_the_next_has
     assert script.end().text == "okay"
 
 
+def test_what_follows_a_monologue_is_the_next_turn_with_all_its_words() -> None:
+    script = Script(monologue_limit_ms=1000)
+    script.speak(1200)
+    script.give(v.Final(0, "first"))
+    assert script.machine.caller_state is CallerState.VOICED
+    script.speak(400)
+    script.hush(500)
+    script.give(v.Final(1, "second"))
+    assert [(ended.why, ended.text) for ended in script.said(v.EndTurn)] == [  # type: ignore[union-attr]
+        ("monologue", "first"),
+        ("silence", "second"),
+    ]
+
+
+def test_a_noise_leaves_nothing_to_the_turn_after_it() -> None:
+    script = Script()
+    script.speak(400)
+    script.hush(500)
+    script.give(v.Final(0, "", 0.0, failed=True))
+    script.speak(300)
+    script.hush(500)
+    script.give(v.Final(1, ""))
+    assert script.end().why == "timeout"
+    script.hush(1000)
+    began_ms = script.now_ms
+    script.speak(400)
+    script.hush(500)
+    script.give(v.Final(2, "hello"))
+    assert script.said(v.EndTurn)[1] == v.EndTurn(2, "silence", "hello", "", 1.0, began_ms, began_ms + 400)
+
+
+def test_an_utterance_that_may_grow_is_not_near_its_end() -> None:
+    script = Script()
+    script.give(v.PlayoutBegan(0))
+    script.speak(300)
+    script.give(v.PlayoutPaused(0, None))
+    script.hush(500)
+    script.give(v.Final(0, "okay"))
+    assert [taken_back.why for taken_back in script.said(v.Resume)] == ["backchannel"]  # type: ignore[union-attr]
+
+
+def test_a_successor_waits_longer_where_the_caller_was_still_speaking() -> None:
+    script = Script(Start(text="my card", speech_start_ms=100, speech_end_ms=900, voiced=True))
+    assert script.machine.deadline_ms == 900 + 3000
+
+
 def test_the_llm_stage_answers_one_turn_after_the_other() -> None:
     script = awaits_an_answer(stuck_llm_ms=5000)
     script.hush(1000)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from bus.clock import settle
-from schemas.asr import AsrFinal, AsrPartial
+from schemas.asr import AsrFinal, AsrPartial, AsrPreflight
+from schemas.call import DtmfIn
 from schemas.control import Flush, Pause
 from schemas.failure import Failure
 from schemas.llm import ListenFor
-from schemas.turn import TurnEnded, TurnInterrupted, TurnStarted
+from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnStarted
 from schemas.vad import VadStarted
+from services.asr.fold import CallFold
 from services.asr.turn import values as v
 from tests.services.asr.engines import ScriptedEngine
 from tests.services.asr.harness import SILENCE, Line, voice
@@ -344,3 +347,19 @@ async def test_a_released_call_is_silent() -> None:
 
     assert not await line.events(TurnEnded)
     assert line.over == []
+
+
+def test_a_turn_that_ends_settles_what_came_before_it_and_no_more() -> None:
+    fold = CallFold()
+    base: dict[str, Any] = {"call_id": "0190aaaa0000700080000000000000aa", "at_us": 1}
+    for press, at_ms in enumerate((900, 1100)):
+        fold.apply(DtmfIn(press=press, digit=str(press), duration_ms=80, media_time_ms=at_ms, **base))
+    fold.apply(TurnAway(turn=1, number=0, last=False, media_time_ms=500, silent_ms=500, **base))
+    fold.apply(AsrPreflight(turn=1, number=1, text="hello", **base))
+    assert (fold.start.away_asked, fold.start.away_number, fold.start.preflights) == (1, 1, 2)
+    ended = TurnEnded(
+        turn=1, why="dtmf", text="", digits="0", confidence=1.0, speech_start_ms=900, speech_end_ms=900, **base
+    )
+    fold.apply(ended)
+    assert (fold.start.away_asked, fold.start.away_number, fold.start.preflights) == (0, 1, 0)
+    assert [key.digit for key in fold.keys] == ["1"]
