@@ -13,11 +13,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bus.client import NatsConnection, connect
 from bus.provision import apply
 from bus.server import DEFAULT_CONFIG, NatsServerProcess, answers
 from config.settings import NatsSection, StreamsSection
+
+# The same examples on every machine: a failure that one run finds, every run finds.
+settings.register_profile("callbus", derandomize=True, deadline=None, print_blob=True)
+settings.load_profile("callbus")
 
 NATS_IMAGE = "nats:2-alpine"
 DOCKER_START_S = 30

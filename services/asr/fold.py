@@ -9,7 +9,14 @@ from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallHeld, DtmfIn
 from schemas.failure import Failure
 from schemas.llm import APOLOGY_PART, ListenFor, LlmDone, LlmSentence, turn_of, utterance_of
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutPaused, PlayoutResumed, PlayoutStarted
+from schemas.playout import (
+    PlayoutFinished,
+    PlayoutFlushed,
+    PlayoutMark,
+    PlayoutPaused,
+    PlayoutResumed,
+    PlayoutStarted,
+)
 from schemas.tts import TtsStarted
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnMeasured, TurnResumed, TurnStarted
 from schemas.vad import VadStarted, VadStopped
@@ -17,7 +24,7 @@ from services.asr.turn.machine import Start
 
 NAMES = (
     "call.answered", "call.held", "call.ended", "dtmf.in", "vad.*", "asr.preflight", "asr.final", "turn.*", "llm.*",
-    "tts.started", "playout.*", "failure",
+    "tool.*", "tts.started", "playout.*", "failure",
 )  # fmt: skip
 """Events that the asr stage follows."""
 
@@ -77,6 +84,9 @@ class CallFold:
             paused=self._paused,
             awaited_turn=self._awaited.turn,
             awaited_stage=self._awaited.stage,
+            awaited_complete=self._awaited.complete,
+            awaited_said=self._awaited.said,
+            awaited_marked=self._awaited.marked,
             stuck_in_a_row=self._awaited.stuck_in_a_row,
             away_number=self._away_number,
             away_asked=self._away_asked,
@@ -146,34 +156,51 @@ class CallFold:
 
 class Awaited:
     """The turn whose answer is awaited and the stage that has to give the next sign. ``turn`` None: none is.
-    ``stuck_in_a_row``: turns one after another that nobody answered."""
+
+    ``complete``: llm has said all of the answer; ``said``, ``marked``: its sentences known, and those that left.
+    ``stuck_in_a_row``: turns one after another that nobody answered.
+    """
 
     def __init__(self) -> None:
         self.turn: int | None = 0
         self.stage = "llm"
+        self.complete = False
+        self.said = self.marked = 0
         self.stuck_in_a_row = 0
         self._newest = 0
 
     def apply(self, event: Event) -> None:
         """Take the next event."""
+        self._count(event)
         match event:
             case TurnEnded():
-                self.turn, self.stage = event.turn, "llm"
+                self.turn, self.stage, self.complete = event.turn, "llm", False
+                self.said = self.marked = 0
                 self._newest = event.turn
             case LlmSentence() if self._of_it(event.utterance_id) and self.stage == "llm":
                 self.stage = "tts"
             case TtsStarted() if self._of_it(event.utterance_id):
                 self.stage = "edge"
+            case PlayoutStarted() if self._of_it(event.utterance_id) and not self.complete:
+                self.stage, self.stuck_in_a_row = "ending", 0
             case PlayoutStarted() | PlayoutFinished() | PlayoutFlushed() if self._answers(event.utterance_id):
                 self.turn, self.stuck_in_a_row = None, 0
-            case LlmDone() if event.utterance_id == utterance_of(self._newest) and not event.sentences:
-                if self.turn is not None and self.stage == "llm":
+            case LlmDone() if event.utterance_id == utterance_of(self._newest):
+                self.complete = True
+                if self.stage == "ending" or (self.stage == "llm" and not event.sentences):
                     self.turn, self.stuck_in_a_row = None, 0
             case Failure() if event.code == "turn_stuck" and event.stage == "asr" and event.turn == self.turn:
                 self.turn = None
                 self.stuck_in_a_row += 1
             case _:
                 pass
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, LlmSentence | PlayoutMark) and event.utterance_id == utterance_of(self._newest):
+            if isinstance(event, LlmSentence):
+                self.said = max(self.said, event.index + 1)
+            else:
+                self.marked = max(self.marked, event.index + 1)
 
     def _of_it(self, utterance_id: int) -> bool:
         return self.turn is not None and self._answers(utterance_id)

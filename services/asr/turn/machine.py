@@ -37,7 +37,15 @@ class TurnMachine:
         )
         self._caller = CallerTurn(settings, self._floor, start, language)
         self._presence = Presence(settings, number=start.away_number, asked=start.away_asked)
-        self._watch = Watch(settings, turn=start.awaited_turn, stage=start.awaited_stage, in_a_row=start.stuck_in_a_row)
+        self._watch = Watch(
+            settings,
+            turn=start.awaited_turn,
+            stage=start.awaited_stage,
+            complete=start.awaited_complete,
+            said=start.awaited_said,
+            marked=start.awaited_marked,
+            in_a_row=start.stuck_in_a_row,
+        )
         self._held = False
         self._now_ms = 0
 
@@ -117,6 +125,10 @@ class TurnMachine:
             case v.PlayoutEnded():
                 self._floor.ended(given.utterance_id, now_ms)
                 self._watch.sign(given, now_ms)
+            case v.Marked():
+                self._watch.marked(given, now_ms)
+            case v.Working():
+                self._watch.at_work(now_ms)
             case v.Sentence() | v.Speech():
                 self._watch.sign(given, now_ms)
             case v.Answered():

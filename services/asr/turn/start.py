@@ -15,6 +15,8 @@ class Start(NamedTuple):
         voiced: the caller was still speaking when those finals were made.
         playing, paused, interrupted: the agent's utterance that is heard or held, and those that were interrupted.
         awaited_turn, awaited_stage: a turn whose answer is awaited, and who has to give the next sign; None: none is.
+        awaited_complete, awaited_said, awaited_marked: llm has said all of that answer; how many sentences of it are
+            known, and how many have left.
         stuck_in_a_row: turns before it, one after another, that nobody answered.
         away_number, away_asked: questions after silence, of the call and since the caller's last turn.
         preflights: of this turn so far.
@@ -34,6 +36,9 @@ class Start(NamedTuple):
     interrupted: frozenset[int] = frozenset()
     awaited_turn: int | None = 0
     awaited_stage: str = "llm"
+    awaited_complete: bool = False
+    awaited_said: int = 0
+    awaited_marked: int = 0
     stuck_in_a_row: int = 0
     away_number: int = 0
     away_asked: int = 0

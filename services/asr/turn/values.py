@@ -70,15 +70,29 @@ class PlayoutEnded(NamedTuple):
 
 
 class Sentence(NamedTuple):
-    """The llm stage has said something for an utterance."""
+    """The llm stage has said sentence ``number`` (from 0) of an utterance."""
 
     utterance_id: int
+    number: int = 0
 
 
 class Speech(NamedTuple):
     """The tts stage has sent the first audio of a sentence of an utterance."""
 
     utterance_id: int
+
+
+class Working(NamedTuple):
+    """The llm stage has called a tool for the answer to a turn, or has its result."""
+
+    turn: int
+
+
+class Marked(NamedTuple):
+    """Sentence ``number`` (from 0) of an utterance has left to its last sample."""
+
+    utterance_id: int
+    number: int
 
 
 class Answered(NamedTuple):
@@ -113,7 +127,9 @@ class Tick(NamedTuple):
 
 Input = (
     Heard | Partial | Final | Verdict | PlayoutBegan | PlayoutPaused | PlayoutResumed | PlayoutEnded | Sentence
-    | Speech | Answered | Key | Expect | Held | Tick
+    | Speech | Working
+    | Marked
+    | Answered | Key | Expect | Held | Tick
 )  # fmt: skip
 
 

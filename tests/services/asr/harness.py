@@ -19,7 +19,7 @@ from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallHeld, CallOffered, CallResult, DtmfIn, EndedBy
 from schemas.control import ControlMessage, ControlReply, ReplayReply, ReplayRequest
 from schemas.llm import ListenFor, LlmDone, LlmSentence, utterance_of
-from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutPaused, PlayoutStarted
+from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutPaused, PlayoutStarted
 from services.asr.call import AsrCall, Tools
 from services.asr.detector import VoiceModel
 from services.asr.engine import Engine
@@ -149,6 +149,10 @@ class FakeEdge:
         event = LlmSentence(
             turn=utterance_id // 100, utterance_id=utterance_id, index=0, text="Well.", epoch=1, **self.base()
         )
+        self.recorder.record(event)
+
+    def mark(self, utterance_id: int, index: int) -> None:
+        event = PlayoutMark(utterance_id=utterance_id, index=index, media_time_ms=self.media_ms, **self.base())
         self.recorder.record(event)
 
     def end(self) -> None:

@@ -11,7 +11,10 @@ from config.settings import TurnSection
 from schemas.asr import AsrPreflight
 from schemas.control import Flush, Hangup, Pause, Resume, Say
 from schemas.failure import Failure
+from schemas.llm import ToolCalled
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnMeasured, TurnResumed, TurnStarted
+from services.asr.turn import values as v
+from services.asr.turn.machine import Start, TurnMachine
 from services.asr.turn_models.instant import InstantModel
 from tests.services.asr.engines import ScriptedEngine
 from tests.services.asr.harness import Line
@@ -265,3 +268,54 @@ async def test_a_successor_forgives_a_stuck_turn_that_was_answered_after_all(ans
 
     assert len(await line.events(Failure)) == 2
     assert [type(command) for command in line.edge.commands] == ([Say] if answer == "late" else [Hangup])
+
+
+@pytest.mark.parametrize("successor", [False, True])
+async def test_an_answer_that_breaks_off_after_its_first_sentence_is_stuck_too(successor: bool) -> None:
+    line = Line(turn=TurnSection(stuck_llm_ms=1000, **FIXED))
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("hello"))
+    line.edge.play(0)
+    line.edge.played(0)
+    await line.edge.speak(600)
+    await line.edge.hush(600)
+    line.edge.sentence(100)
+    line.edge.play(100)
+    await line.edge.hush(3000)
+    assert not await line.events(Failure), "the agent speaks"
+    line.edge.mark(100, 0)
+    if successor:
+        line.kill()
+        await line.call(epoch=2)
+    await line.edge.hush(1500)
+
+    [failure] = await line.events(Failure)
+    assert "llm" in failure.detail
+    assert [type(command) for command in line.edge.commands] == [Say]
+
+
+async def test_an_answer_that_was_heard_to_its_end_is_awaited_no_more() -> None:
+    machine = TurnMachine(TurnSection(stuck_llm_ms=1000, endpointing="fixed"), Start(awaited_turn=1, turn=2))
+    machine.handle(v.Sentence(100, 0), 0)
+    machine.handle(v.PlayoutBegan(100), 0)
+    machine.handle(v.Marked(100, 0), 500)
+    assert machine.deadline_ms == 1500
+    machine.handle(v.PlayoutEnded(100), 900)
+    assert not [command for command in machine.handle(v.Tick(), 9000) if isinstance(command, v.Stuck)]
+
+
+async def test_a_tool_is_a_sign_of_life() -> None:
+    line = Line(turn=TurnSection(stuck_llm_ms=1000, **FIXED))
+    await line.edge.open()
+    await line.call(engine=ScriptedEngine("hello"))
+    line.edge.play(0)
+    line.edge.played(0)
+    await line.edge.speak(600)
+    await line.edge.hush(600)
+    for number in range(3):
+        called = ToolCalled(turn=1, tool_call_id=f"c-{number}", name="look_up", epoch=1, **line.edge.base())
+        line.edge.recorder.record(called)
+        await line.edge.hush(900)
+    assert not await line.events(Failure)
+    await line.edge.hush(300)
+    assert [event.code for event in await line.events(Failure)] == ["turn_stuck"]
