@@ -235,7 +235,9 @@ class TtsSection(Section, frozen=True, kw_only=True):
     deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of a sentence's first audio")] = 3000
     apology: Annotated[
         str,
-        Meta(description="Said in place of an answer that the engine fails on, kept as audio from the start; empty: none"),
+        Meta(
+            description="Said in place of an answer that the engine fails on, kept as audio from the start; empty: none"
+        ),
     ] = "I am sorry, something went wrong. Please say that again."
 
 

@@ -118,4 +118,3 @@ async def _analyze(payloads: list[bytes]) -> float:
     if VADState.SPEAKING not in states:
         raise RuntimeError("pipecat's analyzer heard no speech in the bench's audio")
     return used_s
-
