@@ -42,7 +42,7 @@ def test_a_law_of_30_ms() -> None:
     assert [frame.payload for frame in frames] == [datagram.data[12:] for datagram in datagrams]
     assert {len(frame.payload) for frame in frames} == {240}
     times = [frame.media_time for frame in frames]
-    assert times == [7920 + number * 240 for number in range(236)]
+    assert times == [8000 + number * 240 for number in range(236)]
     assert (receiver.lost, receiver.counts.resyncs, receiver.counts.rejected_total) == (0, 0, 0)
     assert 0 < receiver.statistics.jitter_ms < 5
 
