@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from config.settings import AsrSection
+from config.settings import AsrSection, Settings
 from schemas.asr import Word
 from schemas.llm import ListenFor
 from services.asr.loading import load
@@ -79,12 +79,14 @@ class Engine(Protocol):
         """Begin a run that listens for what the agent expects to hear."""
 
 
-def load_engine(name: str, settings: AsrSection) -> Engine:
+def load_engine(name: str, section: AsrSection, settings: Settings | None = None) -> Engine:
     """The engine of that name: a file of ``services.asr.engines``, or ``module:Class`` of the user's own. Not warm yet.
+
+    ``settings``: all of them, for an engine with a section of its own; None: the defaults.
 
     Raises:
         EngineChoiceError: no such engine; the text lists what there is.
         MissingPackageError: its package is not installed; the text names the extra.
     """
-    engine: Engine = load("services.asr.engines", name, settings, setting="[asr] engine")
+    engine: Engine = load("services.asr.engines", name, section, setting="[asr] engine", settings=settings)
     return engine

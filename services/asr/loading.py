@@ -7,8 +7,9 @@ import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
+from config.factories import make
 from config.load import ConfigError
-from config.settings import AsrSection
+from config.settings import AsrSection, Settings
 
 
 class MissingPackageError(ConfigError):
@@ -24,8 +25,9 @@ class EngineChoiceError(ConfigError):
     """The name in the settings can't be used; the text says which can."""
 
 
-def load(room: str, name: str, settings: AsrSection, setting: str) -> Any:
-    """What ``<room>.<name>.create(settings)`` makes, or ``Class(settings)`` where ``name`` is ``module:Class``.
+def load(room: str, name: str, section: AsrSection, setting: str, settings: Settings | None = None) -> Any:
+    """What ``<room>.<name>.create(section)`` makes, or ``Class(section)`` where ``name`` is ``module:Class``. Both may
+    take all ``settings`` as a second argument.
 
     Args:
         room: package that holds one file per engine.
@@ -37,14 +39,14 @@ def load(room: str, name: str, settings: AsrSection, setting: str) -> Any:
         MissingPackageError: it needs a package that is not installed.
     """
     if ":" in name:
-        return _load_class(name, settings, setting)
+        return _load_class(name, section, setting, settings)
     known = [module.name for module in pkgutil.iter_modules(importlib.import_module(room).__path__)]
     if name not in known:
         raise EngineChoiceError(
             f"{setting} = {name!r}: there is no such one; there are {', '.join(sorted(known))}, "
             "or module:Class of your own"
         )
-    return importlib.import_module(f"{room}.{name}").create(settings)
+    return make(importlib.import_module(f"{room}.{name}").create, section, settings)
 
 
 def installed(name: str, extras: Mapping[str, str]) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def installed(name: str, extras: Mapping[str, str]) -> dict[str, Any]:
     return modules
 
 
-def _load_class(name: str, settings: AsrSection, setting: str) -> Any:
+def _load_class(name: str, section: AsrSection, setting: str, settings: Settings | None) -> Any:
     module_name, _, class_name = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), class_name)
@@ -70,4 +72,4 @@ def _load_class(name: str, settings: AsrSection, setting: str) -> Any:
         raise EngineChoiceError(f"{setting} = {name!r}: module {module_name!r} can't be imported: {error}") from error
     except AttributeError as error:
         raise EngineChoiceError(f"{setting} = {name!r}: module {module_name!r} has no {class_name!r}") from error
-    return factory(settings)
+    return make(factory, section, settings)

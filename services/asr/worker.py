@@ -80,7 +80,7 @@ async def load_models(settings: Settings) -> tuple[Engine, VoiceModel, TurnModel
     Raises:
         ConfigError: one of them can't be used, or a package is missing.
     """
-    engine = load_engine(settings.asr.engine, settings.asr)
+    engine = load_engine(settings.asr.engine, settings.asr, settings)
     detectors = load_detector(settings.asr.vad, settings.asr)
     semantic = settings.turn.endpointing == "semantic"
     turn_model = load_turn_model(settings.asr.turn_model, settings.asr) if semantic else None

@@ -16,10 +16,12 @@ run any turn of any call.
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
-from config.settings import LlmSection
+from config.factories import make
+from config.settings import LlmSection, Settings
 from schemas.llm import ListenFor, NextStep
 from schemas.session import Exchange
 from services.llm.tools import ToolSpec
@@ -153,8 +155,9 @@ class Engine(Protocol):
         """Begin an answer. Returns at once."""
 
 
-def load_engine(name: str, settings: LlmSection) -> Engine:
-    """The engine of this name, or ``module:Class`` of the user's own, which is called with ``settings``.
+def load_engine(name: str, section: LlmSection, settings: Settings | None = None) -> Engine:
+    """The engine of this name, or ``module:Class`` of the user's own: made of the section, and of all ``settings``
+    where it takes a second argument.
 
     Raises:
         EngineError: there is no such engine, its package is missing, or it refuses its settings.
@@ -172,8 +175,10 @@ def load_engine(name: str, settings: LlmSection) -> Engine:
     factory = getattr(module, class_name, None)
     if not callable(factory):
         raise EngineError(f"[llm] engine = {name!r}: {module_name} has no {class_name}; {_choices()}")
-    return cast(Engine, factory(settings))
+    return cast(Engine, make(factory, section, settings))
 
 
 def _choices() -> str:
-    return "there are 'scripted' and 'instant', and module:Class of your own"
+    room = importlib.import_module("services.llm.engines")
+    names = sorted(module.name for module in pkgutil.iter_modules(room.__path__))
+    return f"there are {', '.join(names)}, and module:Class of your own"

@@ -109,7 +109,7 @@ def main() -> None:
     """Run the process. A setting or an agent file that is not allowed ends it with exit code 2 and the text."""
     try:
         settings = load()
-        engine = load_engine(settings.llm.engine, settings.llm)
+        engine = load_engine(settings.llm.engine, settings.llm, settings)
     except (ConfigError, EngineError) as error:
         print(f"llm: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None

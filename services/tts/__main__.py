@@ -14,7 +14,7 @@ from services.tts.worker import main
 
 async def list_voices(settings: Settings) -> tuple[str, ...]:
     """Names for the ``voice`` setting; empty where the engine takes any or can't tell."""
-    engine = load_engine(settings.tts.engine, settings.tts)
+    engine = load_engine(settings.tts.engine, settings.tts, settings)
     try:
         return await engine.list_voices()
     finally:

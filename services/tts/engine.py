@@ -1,7 +1,8 @@
 """What a speech engine is: a heavy ``Engine``, loaded once per process, that opens a light ``Run`` per sentence.
 
-An engine of callbus lives in ``services/tts/engines/<name>.py`` and is made by that module's ``create(settings)``;
-one of your own is any class named as ``module:Class`` in the settings and is made by ``Class(settings)``.
+An engine of callbus lives in ``services/tts/engines/<name>.py`` and is made by that module's ``create(section)``;
+one of your own is any class named as ``module:Class`` in the settings and is made by ``Class(section)``. ``section`` is
+[tts]; who takes a second argument gets all settings.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import pkgutil
 from collections.abc import AsyncIterator
 from typing import NamedTuple, Protocol, cast
 
+from config.factories import make
 from config.load import ConfigError
-from config.settings import TtsSection
+from config.settings import Settings, TtsSection
 
 ENGINES_PACKAGE = "services.tts.engines"
 
@@ -107,24 +109,24 @@ def engine_names() -> list[str]:
     return sorted(name for name in names if not name.startswith("_"))
 
 
-def load_engine(name: str, settings: TtsSection) -> Engine:
-    """The engine of that name, not yet warm.
+def load_engine(name: str, section: TtsSection, settings: Settings | None = None) -> Engine:
+    """The engine of that name, not yet warm. ``settings``: all of them, for an engine with a section of its own.
 
     Raises:
         EngineChoiceError: no such engine, module or class, or it refuses the settings; the text lists what there is.
     """
     if ":" in name:
-        return _load_class(name, settings)
+        return _load_class(name, section, settings)
     if name not in engine_names():
         raise EngineChoiceError(
             f"[tts] engine = {name!r}: no such engine; there are {', '.join(engine_names())}, "
             "or module:Class of your own"
         )
     module = importlib.import_module(f"{ENGINES_PACKAGE}.{name}")
-    return cast(Engine, module.create(settings))
+    return cast(Engine, make(module.create, section, settings))
 
 
-def _load_class(name: str, settings: TtsSection) -> Engine:
+def _load_class(name: str, section: TtsSection, settings: Settings | None) -> Engine:
     module_name, _, class_name = name.partition(":")
     try:
         factory = getattr(importlib.import_module(module_name), class_name)
@@ -134,4 +136,4 @@ def _load_class(name: str, settings: TtsSection) -> Engine:
         ) from error
     except AttributeError as error:
         raise EngineChoiceError(f"[tts] engine = {name!r}: module {module_name!r} has no {class_name!r}") from error
-    return cast(Engine, factory(settings))
+    return cast(Engine, make(factory, section, settings))

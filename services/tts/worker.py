@@ -73,7 +73,7 @@ async def warm_engine(settings: Settings) -> Engine:
     Raises:
         ConfigError: engine or voice can't be used, or a package is missing.
     """
-    engine = load_engine(settings.tts.engine, settings.tts)
+    engine = load_engine(settings.tts.engine, settings.tts, settings)
     await engine.warm()
     try:
         SentenceFramer(Codec.PCMU, engine.capabilities.sample_rate_hz, 0, 0).finish()

@@ -44,7 +44,7 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("name", "told"),
         [
-            ("nothing", "'nothing' does not exist; there are 'scripted' and 'instant'"),
+            ("nothing", "'nothing' does not exist; there are instant"),
             ("no.such.module:Engine", "does not exist"),
             ("services.llm.engines.instant:Missing", "has no Missing"),
         ],
