@@ -59,6 +59,7 @@ class CallFold:
         self._interrupted: set[int] = set()
         self._awaited = Awaited()
         self._away_number = self._away_asked = self._preflights = 0
+        self._away_gone = False
 
     @property
     def turn_open(self) -> bool:
@@ -90,6 +91,7 @@ class CallFold:
             stuck_in_a_row=self._awaited.stuck_in_a_row,
             away_number=self._away_number,
             away_asked=self._away_asked,
+            away_gone=self._away_gone,
             preflights=self._preflights,
         )
 
@@ -141,6 +143,7 @@ class CallFold:
                 self._turn, self._open = event.turn + 1, False
                 self._finals = []
                 self._away_asked = self._preflights = 0
+                self._away_gone = False
                 self.keys = [key for key in self.keys if key.media_time_ms > event.speech_end_ms]
             case TurnInterrupted():
                 self._interrupted.add(event.utterance_id)
@@ -150,6 +153,7 @@ class CallFold:
             case TurnAway():
                 self._away_number = event.number + 1
                 self._away_asked += 1
+                self._away_gone = event.last
             case _:
                 pass
 

@@ -23,8 +23,9 @@ from services.asr.turn.table import Table, Tabled
 BACKCHANNEL_LIMIT_MS = 2000
 """Speech of this length is an interruption even where every word of it so far says "I am listening"."""
 
-GREETING_LIMIT = 100
-"""Utterances below this id belong to turn 0: the agent's opening."""
+OPENING = 0
+"""The utterance of the agent's first words; what else is said before the caller's first turn (a question whether
+anybody is there) has a later part."""
 
 
 class FloorState(Enum):
@@ -250,7 +251,7 @@ class Floor(Tabled[FloorState, FloorTrigger]):
         settings = self._settings
         if settings.interruption == "off":
             return False
-        opening = self.utterance_id is not None and self.utterance_id < GREETING_LIMIT
+        opening = self.utterance_id == OPENING
         return not (opening and self._now_ms - self._began_ms < settings.protected_opening_ms)
 
     def _confirm(self, why: str) -> None:

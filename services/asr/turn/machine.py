@@ -36,7 +36,7 @@ class TurnMachine:
             settings, language, playing=start.playing, paused=start.paused, interrupted=start.interrupted
         )
         self._caller = CallerTurn(settings, self._floor, start, language)
-        self._presence = Presence(settings, number=start.away_number, asked=start.away_asked)
+        self._presence = Presence(settings, number=start.away_number, asked=start.away_asked, gone=start.away_gone)
         self._watch = Watch(
             settings,
             turn=start.awaited_turn,
@@ -46,7 +46,7 @@ class TurnMachine:
             marked=start.awaited_marked,
             in_a_row=start.stuck_in_a_row,
         )
-        self._held = False
+        self._held = self._stale = False
         self._now_ms = 0
 
     @property
@@ -77,7 +77,9 @@ class TurnMachine:
         self._take(given, now_ms)
         commands = self._collect()
         self._caller.pass_deadlines(now_ms)
-        if not (isinstance(given, v.Heard) and given.stale):
+        if isinstance(given, v.Heard | v.Tick):
+            self._stale = isinstance(given, v.Heard) and given.stale
+        if not self._stale:
             self._floor.weigh(self._caller.gate, self._caller.partial, self._caller.turn, now_ms)
         commands += self._collect()
         self._watch.look(held=self._held, busy=not self._floor.silent, now_ms=now_ms)

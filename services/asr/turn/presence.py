@@ -50,9 +50,10 @@ PRESENCE_TABLE: Table[PresenceState, PresenceTrigger] = {
 class Presence(Tabled[PresenceState, PresenceTrigger]):
     """Counts silence. ``commands`` are taken by the machine after each input."""
 
-    def __init__(self, settings: TurnSection, *, number: int = 0, asked: int = 0) -> None:
-        """``number``: questions of the whole call so far; ``asked``: of them since the caller's last turn."""
-        super().__init__(PRESENCE_TABLE, _S.ASKED if asked else _S.PRESENT)
+    def __init__(self, settings: TurnSection, *, number: int = 0, asked: int = 0, gone: bool = False) -> None:
+        """``number``: questions of the whole call so far; ``asked``: of them since the caller's last turn; ``gone``:
+        the last of them was the goodbye."""
+        super().__init__(PRESENCE_TABLE, _S.GONE if gone else _S.ASKED if asked else _S.PRESENT)
         self.commands: list[v.Command] = []
         self._settings = settings
         self._number = number

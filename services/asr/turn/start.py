@@ -18,7 +18,8 @@ class Start(NamedTuple):
         awaited_complete, awaited_said, awaited_marked: llm has said all of that answer; how many sentences of it are
             known, and how many have left.
         stuck_in_a_row: turns before it, one after another, that nobody answered.
-        away_number, away_asked: questions after silence, of the call and since the caller's last turn.
+        away_number, away_asked, away_gone: questions after silence, of the call and since the caller's last turn; the
+            last of them was the goodbye.
         preflights: of this turn so far.
     """
 
@@ -42,4 +43,5 @@ class Start(NamedTuple):
     stuck_in_a_row: int = 0
     away_number: int = 0
     away_asked: int = 0
+    away_gone: bool = False
     preflights: int = 0

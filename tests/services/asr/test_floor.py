@@ -319,3 +319,30 @@ async def test_a_tool_is_a_sign_of_life() -> None:
     assert not await line.events(Failure)
     await line.edge.hush(300)
     assert [event.code for event in await line.events(Failure)] == ["turn_stuck"]
+
+
+async def test_a_successor_says_no_second_goodbye() -> None:
+    line = Line(turn=TurnSection(away_ms=1000, away_prompts=0, **FIXED))
+    await line.edge.open()
+    await line.call()
+    line.edge.play(0)
+    await line.edge.hush(100)
+    line.edge.played(0)
+    await line.edge.hush(1200)
+    line.kill()
+    await line.call(epoch=2)
+    await line.edge.hush(3000)
+
+    assert [event.last for event in await line.events(TurnAway)] == [True]
+
+
+def test_words_of_old_audio_do_not_hold_the_agent() -> None:
+    machine = TurnMachine(TurnSection(endpointing="fixed"))
+    machine.handle(v.PlayoutBegan(100), 0)
+    commands: list[v.Command] = []
+    for start in range(0, 320, 32):
+        commands += machine.handle(v.Heard(0.95, start, start + 32, stale=True), start + 32)
+    commands += machine.handle(v.Partial(0, "where is my card"), 320)
+    assert not [command for command in commands if isinstance(command, v.Pause | v.Interrupt)]
+    commands = machine.handle(v.Heard(0.95, 320, 352), 352)
+    assert [command for command in commands if isinstance(command, v.Interrupt)]
