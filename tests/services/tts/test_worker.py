@@ -88,7 +88,7 @@ async def test_an_engine_that_fails_on_its_first_answer_is_heard_to_apologise(mo
                 raise RuntimeError("broken")
             return super().open(text, language=language, label=label)
 
-    monkeypatch.setattr(worker_module, "load_engine", lambda name, settings: Failing(settings))
+    monkeypatch.setattr(worker_module, "load_engine", lambda name, section, settings: Failing(section))
     edge = EdgeTwin()
     await edge.listen()
     context = context_on(edge.server)
