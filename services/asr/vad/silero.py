@@ -6,13 +6,12 @@ before, and carries a recurrent state. pipecat itself is not imported: that woul
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
 from config.settings import AsrSection
-from services.asr.loading import MissingPackageError, installed
+from services.asr.bundled import EXTRA, bundled_file, open_session
+from services.asr.loading import installed
 
 SAMPLE_RATE_HZ = 8000
 WINDOW_SAMPLES = 256
@@ -20,7 +19,6 @@ CONTEXT_SAMPLES = 32
 STATE_SHAPE = (2, 1, 128)
 FULL_SCALE = 32768
 OUTPUTS = ["output", "stateN"]
-EXTRA = "silero"
 MODEL_IN_PIPECAT = Path("audio", "vad", "data", "silero_vad.onnx")
 
 RESET_AFTER_WINDOWS = 62
@@ -75,15 +73,8 @@ class SileroModel:
 
     def __init__(self, path: Path) -> None:
         """Raises ``MissingPackageError`` where onnxruntime or numpy is not installed."""
-        # onnxruntime reports its use to its maker and leaves a session file behind unless it is told not to, before it
-        # is imported. Whoever answers a bank's telephone tells nobody.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        modules = installed("silero", {"numpy": EXTRA, "onnxruntime": EXTRA})
-        self._numpy, runtime = modules["numpy"], modules["onnxruntime"]
-        options = runtime.SessionOptions()
-        options.inter_op_num_threads = 1
-        options.intra_op_num_threads = 1
-        self._session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"], sess_options=options)
+        self._numpy = installed("silero", {"numpy": EXTRA})["numpy"]
+        self._session = open_session("silero", path)
         self.open().probability(bytes(2 * WINDOW_SAMPLES))
 
     def open(self) -> SileroDetector:
@@ -96,12 +87,7 @@ def model_path() -> Path:
     Raises:
         MissingPackageError: pipecat is not installed, or this version of it has the file elsewhere.
     """
-    found = importlib.util.find_spec("pipecat")
-    for folder in (found.submodule_search_locations or []) if found else []:
-        path = Path(folder) / MODEL_IN_PIPECAT
-        if path.is_file():
-            return path
-    raise MissingPackageError("silero", "pipecat-ai with its file " + MODEL_IN_PIPECAT.as_posix(), EXTRA)
+    return bundled_file("silero", MODEL_IN_PIPECAT)
 
 
 def create(settings: AsrSection) -> SileroModel:
