@@ -84,18 +84,13 @@ class CallEvents:
         self._recorder.record(event, fenced=True)
 
     def turn_interrupted(self, command: v.Interrupt) -> None:
-        event = TurnInterrupted(
-            turn=command.turn,
-            utterance_id=command.utterance_id,
-            why=command.why,
-            media_time_ms=command.at_ms,
-            speech_start_ms=command.speech_start_ms,
-            **self._base(),
-        )
-        self._recorder.record(event)
+        self._floor_decided(TurnInterrupted, command)
 
     def turn_resumed(self, command: v.Resume) -> None:
-        event = TurnResumed(
+        self._floor_decided(TurnResumed, command)
+
+    def _floor_decided(self, event_type: type[TurnInterrupted | TurnResumed], command: v.Interrupt | v.Resume) -> None:
+        event = event_type(
             turn=command.turn,
             utterance_id=command.utterance_id,
             why=command.why,

@@ -120,9 +120,9 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
 
     def ends_nothing(self, key: v.Key) -> bool:
         """Whether this is the terminator of keys that were complete without it: many press it all the same."""
-        counted_ms, self._counted_ms = self._counted_ms, None
-        late = counted_ms is None or key.at_ms - counted_ms > self._settings.dtmf_timeout_ms
-        return key.digit == self._settings.dtmf_terminator and not self._keys and not late
+        if self._counted_ms is None or self._keys or key.digit != self._settings.dtmf_terminator:
+            return False
+        return key.at_ms - self._counted_ms <= self._settings.dtmf_timeout_ms
 
     def key(self, key: v.Key, now_ms: int) -> None:
         """A key was pressed."""
