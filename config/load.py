@@ -14,10 +14,13 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
-from config.settings import Section, Settings
+from config.section import SECRETS, Section
+from config.settings import Settings
 
 DEFAULT_FILE = Path(__file__).with_name("app.ini")
 PREFIX = "CALLBUS_"
+HIDDEN = "(hidden)"
+"""Stands for a secret that is set."""
 
 
 class ConfigError(ValueError):
@@ -62,10 +65,14 @@ def rows(environment: Mapping[str, str] | None = None, file: Path | None = None)
                 field.name,
                 describe_type(field.type),
                 field.default,
-                getattr(section, field.name),
+                _shown(field.name, getattr(section, field.name)),
                 source,
                 _help(field.type),
             )
+
+
+def _shown(key: str, value: Any) -> Any:
+    return HIDDEN if key in SECRETS and value else value
 
 
 def describe_type(annotation: Any) -> str:

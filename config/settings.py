@@ -8,16 +8,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Milliseconds = Annotated[int, Meta(ge=0, le=86_400_000)]
-Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+from config.engine_sections import (
+    ElevenlabsSection,
+    FasterWhisperSection,
+    KokoroSection,
+    LlamaCppSection,
+    ModelsSection,
+    OllamaSection,
+    OpenaiSection,
+    PipecatSection,
+    PiperSection,
+    VoskSection,
+)
+from config.section import Count, Milliseconds, Port, Section
 
-
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a section."""
+__all__ = ["Count", "Milliseconds", "Port", "Section", "Settings"]
 
 
 class NatsSection(Section, frozen=True, kw_only=True):
@@ -112,6 +119,15 @@ class AsrSection(Section, frozen=True, kw_only=True):
     """[asr]: speech to text."""
 
     engine: Annotated[str, Meta(description="Name of an engine, or module:Class of your own")] = "pocketsphinx"
+    attempt_ms: Annotated[
+        Milliseconds,
+        Meta(
+            description="Deadline of one engine's transcript, and of its progress, while another engine is left to ask"
+        ),
+    ] = 800
+    fallbacks: Annotated[
+        str, Meta(description="Engines that take over where the first one fails, in order, separated by commas")
+    ] = ""
     vad: Annotated[str, Meta(description="Voice activity detector, or module:Class of your own")] = "silero"
     slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 50
     turn_model: Annotated[
@@ -204,6 +220,16 @@ class LlmSection(Section, frozen=True, kw_only=True):
     """[llm]: the conversation."""
 
     engine: Annotated[str, Meta(description="Name of an engine, or module:Class of your own")] = "scripted"
+    attempt_ms: Annotated[
+        Milliseconds, Meta(description="Deadline of one engine's first sentence while another engine is left to ask")
+    ] = 2000
+    fallbacks: Annotated[
+        str, Meta(description="Engines that take over where the first one fails, in order, separated by commas")
+    ] = ""
+    hedge_ms: Annotated[
+        Milliseconds,
+        Meta(description="Ask the next engine as well after so long without output, and take the first; 0: never"),
+    ] = 0
     agent: Annotated[str, Meta(description="Agent to run: a name in config/agents, or a path")] = "bank"
     slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 200
     deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of the first sentence of an answer")] = 10000
@@ -229,6 +255,16 @@ class TtsSection(Section, frozen=True, kw_only=True):
     """[tts]: text to speech."""
 
     engine: Annotated[str, Meta(description="Name of an engine, or module:Class of your own")] = "espeak"
+    attempt_ms: Annotated[
+        Milliseconds, Meta(description="Deadline of one engine's first audio while another engine is left to ask")
+    ] = 800
+    fallbacks: Annotated[
+        str, Meta(description="Engines that take over where the first one fails, in order, separated by commas")
+    ] = ""
+    hedge_ms: Annotated[
+        Milliseconds,
+        Meta(description="Ask the next engine as well after so long without output, and take the first; 0: never"),
+    ] = 0
     voice: Annotated[str, Meta(description="Voice of the agent, in the engine's own naming")] = "en-us+f2"
     speed: Annotated[float, Meta(ge=0.5, le=2.0, description="Speed of speech, 1.0 is the engine's normal")] = 1.0
     slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 100
@@ -239,6 +275,26 @@ class TtsSection(Section, frozen=True, kw_only=True):
             description="Said in place of an answer that the engine fails on, kept as audio from the start; empty: none"
         ),
     ] = "I am sorry, something went wrong. Please say that again."
+
+
+class FailoverSection(Section, frozen=True, kw_only=True):
+    """[failover]: when an engine is left alone, and what a caller is offered where a whole stage has none left."""
+
+    failures: Annotated[
+        int, Meta(ge=1, le=100, description="Failures in a row after which an engine is left alone (its breaker opens)")
+    ] = 5
+    open_ms: Annotated[Milliseconds, Meta(description="Rest of an engine before it is tried again with one run")] = (
+        30_000
+    )
+    attempts: Annotated[
+        int, Meta(ge=1, le=3, description="Tries of one engine for one piece of work, before its first output")
+    ] = 2
+    backoff_ms: Annotated[
+        Milliseconds, Meta(description="Longest pause before the second try, doubled for the third; chosen at random")
+    ] = 50
+    transfer_target: Annotated[
+        str, Meta(description="SIP URI of a person, offered to callers where no llm engine answers; empty: no offer")
+    ] = ""
 
 
 class OwnershipSection(Section, frozen=True, kw_only=True):
@@ -264,4 +320,15 @@ class Settings(Section, frozen=True, kw_only=True):
     turn: TurnSection = TurnSection()
     llm: LlmSection = LlmSection()
     tts: TtsSection = TtsSection()
+    failover: FailoverSection = FailoverSection()
     ownership: OwnershipSection = OwnershipSection()
+    models: ModelsSection = ModelsSection()
+    vosk: VoskSection = VoskSection()
+    faster_whisper: FasterWhisperSection = FasterWhisperSection()
+    llama_cpp: LlamaCppSection = LlamaCppSection()
+    openai: OpenaiSection = OpenaiSection()
+    ollama: OllamaSection = OllamaSection()
+    piper: PiperSection = PiperSection()
+    kokoro: KokoroSection = KokoroSection()
+    elevenlabs: ElevenlabsSection = ElevenlabsSection()
+    pipecat: PipecatSection = PipecatSection()

@@ -16,9 +16,9 @@ from ops.caller.speech import prepare
 from schemas.audio import AudioFlag, AudioFrame, Codec
 from services.asr.detector import VoiceModel, load_detector
 from services.asr.hearing import Hearing
-from services.asr.loading import MissingPackageError
 from services.asr.turn.gate import Gate, VoiceBegan
 from services.audio import g711
+from services.packages import MissingPackageError
 
 DEFAULT_CALLS = 1
 LEAST_SECONDS = 60.0

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from services.asr.loading import MissingPackageError, installed
+from services.packages import MissingPackageError, installed
 
 EXTRA = "silero"
 """The extra that installs the wheel and what runs its models."""

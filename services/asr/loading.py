@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
 from typing import Any
 
 from config.factories import make
 from config.load import ConfigError
 from config.settings import AsrSection, Settings
-
-
-class MissingPackageError(ConfigError):
-    """An engine's package is not installed; the text names the extra that installs it."""
-
-    def __init__(self, name: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{name!r} needs the package {package}, which is not installed: pip install 'callbus[{extra}]'"
-        )
 
 
 class EngineChoiceError(ConfigError):
@@ -47,21 +37,6 @@ def load(room: str, name: str, section: AsrSection, setting: str, settings: Sett
             "or module:Class of your own"
         )
     return make(importlib.import_module(f"{room}.{name}").create, section, settings)
-
-
-def installed(name: str, extras: Mapping[str, str]) -> dict[str, Any]:
-    """Import the packages that an engine needs: ``{package: module}``. ``extras``: package -> extra that installs it.
-
-    Raises:
-        MissingPackageError: one of them is not installed.
-    """
-    modules: dict[str, Any] = {}
-    for package, extra in extras.items():
-        try:
-            modules[package] = importlib.import_module(package)
-        except ImportError as error:
-            raise MissingPackageError(name, package, extra) from error
-    return modules
 
 
 def _load_class(name: str, section: AsrSection, setting: str, settings: Settings | None) -> Any:

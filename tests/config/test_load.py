@@ -85,3 +85,10 @@ def test_shipped_file_names_every_setting_and_changes_none() -> None:
 
 def test_document_is_current() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == document_text(), "run: make documents"
+
+
+def test_a_secret_is_never_shown() -> None:
+    found = {f"{row.section}.{row.key}": row for row in rows({"CALLBUS_OPENAI__API_KEY": "planted-secret"})}
+    assert found["openai.api_key"].value == "(hidden)"
+    assert found["elevenlabs.api_key"].value == ""
+    assert load({"CALLBUS_OPENAI__API_KEY": "planted-secret"}).openai.api_key == "planted-secret"

@@ -37,7 +37,7 @@ from schemas.asr import Word
 from schemas.llm import ListenFor
 from services.asr import grammar
 from services.asr.engine import Capabilities, EngineError, Transcript
-from services.asr.loading import installed
+from services.packages import installed
 
 log = get_logger(__name__)
 

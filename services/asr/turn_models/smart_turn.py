@@ -17,7 +17,7 @@ from typing import Any
 
 from config.settings import AsrSection
 from services.asr.bundled import EXTRA, bundled_file, open_session
-from services.asr.loading import installed
+from services.packages import installed
 
 MODEL_IN_PIPECAT = Path("audio", "turn", "smart_turn", "data", "smart-turn-v3.2-cpu.onnx")
 LINE_RATE_HZ = 8000

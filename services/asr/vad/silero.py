@@ -11,7 +11,7 @@ from typing import Any
 
 from config.settings import AsrSection
 from services.asr.bundled import EXTRA, bundled_file, open_session
-from services.asr.loading import installed
+from services.packages import installed
 
 SAMPLE_RATE_HZ = 8000
 WINDOW_SAMPLES = 256

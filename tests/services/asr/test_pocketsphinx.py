@@ -18,9 +18,9 @@ from schemas.audio import Codec
 from schemas.llm import ListenFor
 from services.asr.engine import EngineError, Transcript, load_engine
 from services.asr.engines.pocketsphinx import Fit, PocketSphinxEngine, fits
-from services.asr.loading import MissingPackageError
 from services.audio import g711
 from services.audio.resample import resample
+from services.packages import MissingPackageError
 from tests.services.asr.speech import CALLER_VOICES, Speaker
 
 pytestmark = pytest.mark.unit

@@ -13,11 +13,12 @@ import pytest
 from config.settings import AsrSection
 from schemas.audio import Codec
 from services.asr import bundled
-from services.asr.loading import EngineChoiceError, MissingPackageError
+from services.asr.loading import EngineChoiceError
 from services.asr.turn_model import TurnModel, load_turn_model
 from services.asr.turn_models import smart_turn
 from services.audio import g711
 from services.audio.level import last_voiced_sample
+from services.packages import MissingPackageError
 from tests.services.asr.speech import Speaker
 
 pytestmark = pytest.mark.unit

@@ -15,11 +15,12 @@ from ops.caller.speech import file_pcm
 from schemas.audio import AudioFlag, AudioFrame, Codec
 from services.asr.detector import VoiceModel, load_detector
 from services.asr.hearing import Hearing
-from services.asr.loading import EngineChoiceError, MissingPackageError
+from services.asr.loading import EngineChoiceError
 from services.asr.turn.gate import Gate, VoiceBegan, VoiceEnded
 from services.asr.vad import silero
 from services.audio import g711
 from services.audio.level import first_voiced_sample, last_voiced_sample
+from services.packages import MissingPackageError
 from tests.services.asr.harness import voice
 from tests.services.asr.speech import Speaker, frames
 

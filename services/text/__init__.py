@@ -1,0 +1,1 @@
+"""Text between what is written and what is spoken. Pure: no I/O, no clock."""
