@@ -6,11 +6,11 @@ pipecat itself is not imported: that would cost half a second and 70 MB.
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
-from services.packages import MissingPackageError, installed
+from services import onnx
+from services.packages import MissingPackageError
 
 EXTRA = "silero"
 """The extra that installs the wheel and what runs its models."""
@@ -35,11 +35,4 @@ def open_session(name: str, path: Path) -> Any:
     Raises:
         MissingPackageError: onnxruntime is not installed.
     """
-    # onnxruntime reports its use to its maker and leaves a session file behind unless it is told not to, before it is
-    # imported. Whoever answers a bank's telephone tells nobody.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    runtime = installed(name, {"onnxruntime": EXTRA})["onnxruntime"]
-    options = runtime.SessionOptions()
-    options.inter_op_num_threads = 1
-    options.intra_op_num_threads = 1
-    return runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"], sess_options=options)
+    return onnx.open_session(name, path, extra=EXTRA)
