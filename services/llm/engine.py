@@ -4,7 +4,7 @@ A heavy :class:`Engine` (a model, a script; loaded once a process) opens a light
 is an asynchronous iterator of steps, in the order in which they are meant:
 
 * :class:`Sentence`: say this now. Sentences, not tokens: an engine that streams tokens joins them
-  (``services.llm.sentences``).
+  (``services.text.cutting``).
 * :class:`ToolCall`: run this tool. The caller of the run executes it and answers with :meth:`Run.return_tool`. An
   engine may ask for several tools before it waits for the first answer.
 * :class:`Answer`: the last step: what the caller wanted, what follows, what to listen for, what to remember.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from typing import NamedTuple
+
+from services.text.cutting import cut_sentences
 
 PIECE_CHARACTERS = 300
 """About 20 s of speech."""
@@ -37,10 +38,9 @@ def split_text(text: str, limit: int = PIECE_CHARACTERS) -> list[Piece]:
     return pieces
 
 
-def split_sentences(text: str) -> list[str]:
+def split_sentences(text: str, language: str = "en") -> list[str]:
     """The sentences of a text without surrounding white space; a text without a letter or digit has none."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
-    pieces = (text[start:end].strip() for start, end in pairwise([0, *ends, len(text)]))
+    pieces = cut_sentences(text, language)
     return [piece for piece in pieces if any(character.isalnum() for character in piece)]
 
 

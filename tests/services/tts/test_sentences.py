@@ -42,7 +42,7 @@ def test_cut_where_a_voice_pauses(text, first):
         ("  One  ", ["One"]),
         ("It is 4.50 now! 'Really?' Yes", ["It is 4.50 now!", "'Really?'", "Yes"]),
         ("你好吗。我很好。", ["你好吗。", "我很好。"]),
-        ("Wait... - ... what?", ["Wait...", "what?"]),
+        ("Wait... - ... what?", ["Wait... - ... what?"]),
         ("... !", []),
         ("", []),
     ],
