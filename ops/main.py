@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "meter": ("ops.commands.meter:meter", "Measure answers and barge-ins of a stereo recording by its sound alone."),
     "provision": ("ops.commands.provision:provision", "Create or mend streams, consumers and buckets."),
     "doctor": ("ops.commands.doctor:doctor", "Say what this machine lacks, and the command that mends it."),
+    "models": ("ops.commands.models:models", "List, fetch and verify the model files of the engines."),
     "config": ("ops.commands.config:config", "Show the settings and where each value came from."),
     "schema": ("ops.commands.schema:schema", "Print JSON Schema or AsyncAPI of every message."),
     "scenario": (

@@ -32,7 +32,8 @@ def row_of(option: click.Option, command: click.Command) -> str:
     assert record is not None
     words, text = record
     assert text, f"{words} has no help"
-    return f"| `{words}` | {' '.join(text.split())} |".replace("[PCMU|PCMA]", "[PCMU\\|PCMA]")
+    # A bar would end the cell of the table.
+    return "| `{}` | {} |".format(*(part.replace("|", "\\|") for part in (words, " ".join(text.split()))))
 
 
 def section_of(name: str) -> str:
