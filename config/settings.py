@@ -95,6 +95,9 @@ class EdgeSection(Section, frozen=True, kw_only=True):
         str, Meta(description="Stages that need a worker with a free slot, or the call is refused with 503")
     ] = "asr,llm,tts"
     ring_ms: Annotated[Milliseconds, Meta(description="Answer after ringing this long")] = 0
+    transfer_timeout_ms: Annotated[
+        Milliseconds, Meta(description="A transfer of which the caller's telephone says nothing for so long has failed")
+    ] = 60000
     media_timeout_ms: Annotated[
         Milliseconds, Meta(description="End a call after this long without RTP; not while it is on hold; 0: never")
     ] = 30000

@@ -21,6 +21,7 @@ from edge import admission
 from edge.call_bus import CallBus
 from edge.call_media import CallMedia
 from edge.commands import CommandHandler
+from edge.handover import Handover
 from edge.signalling import Signalling
 from edge.sip import events as sip
 from edge.sip.errors import NotAcceptable, UsageError
@@ -32,15 +33,19 @@ from schemas.call import (
     CallHeld,
     CallOffered,
     CallResult,
+    CallTransferred,
     DtmfIn,
     EndedBy,
     SetupTimes,
+    TransferResult,
 )
 
 log = get_logger(__name__)
 
 SETUP_TIMEOUT_S = 3.0
 MAX_PARTY = 64
+TRANSFERRED = "agent_transferred"
+"""Reason of a call that ended because its caller was handed to somebody else."""
 MAX_SIP_CALL_ID = 255
 
 
@@ -71,6 +76,7 @@ class Call:
         edge: str,
         ring_ms: int,
         retry_after_s: int,
+        transfer_timeout_ms: int,
         now: Callable[[], float],
         on_ended: Callable[[Call], None],
     ) -> None:
@@ -95,7 +101,9 @@ class Call:
         self._announced = False
         self._holds = 0
         self._presses = 0
-        self.commands = CommandHandler(self, media)
+        self._transfers = 0
+        self._handover = Handover(self.handle, signalling, self._transferred, timeout_ms=transfer_timeout_ms, now=now)
+        self.commands = CommandHandler(self, media, self._handover)
 
     @property
     def call_id(self) -> str:
@@ -179,6 +187,7 @@ class Call:
 
     def on_sip(self, event: sip.CallEvent) -> None:
         """An event of this call's dialog."""
+        self._handover.on_sip(event)
         match event:
             case sip.CallAcknowledged():
                 self._acknowledged(event)
@@ -240,6 +249,16 @@ class Call:
         self._holds += 1
         self.bus.say(CallHeld, change=self._holds, held=held, direction=agreed.direction.value)
 
+    def _transferred(self, scheme: str, result: TransferResult) -> None:
+        """The caller's telephone has said what became of our asking it to call somebody else."""
+        self._transfers += 1
+        accepted = result in (TransferResult.CONNECTED, TransferResult.LEFT)
+        self.bus.say(CallTransferred, target_kind=scheme, accepted=accepted, result=result, number=self._transfers)
+        if result is TransferResult.CONNECTED:
+            self.hang_up(TRANSFERRED, EndedBy.AGENT)
+        elif result is TransferResult.LEFT:
+            self._ended(CallResult.COMPLETED, TRANSFERRED, EndedBy.CALLER)
+
     # -- what the media says ----------------------------------------------------------------------------------------
 
     def pressed(self, digit: str, duration_ms: int, media_time_ms: int, source: str = "rtp") -> None:
@@ -287,6 +306,7 @@ class Call:
             return
         answered = self.state is CallState.ANSWERED
         self.state = CallState.ENDED
+        self._handover.close()
         if self._answer_timer is not None:
             self._answer_timer.cancel()
         duration_ms = round((self._now() - self._answered_at) * 1000) if answered else 0

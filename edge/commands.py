@@ -6,9 +6,10 @@ import re
 from typing import Protocol
 
 from edge.call_media import CallMedia
+from edge.handover import Handover
 from edge.text import reason_token
 from schemas.call import EndedBy
-from schemas.control import ControlMessage, ControlReply, Flush, Hangup, Pause, Resume, SendDtmf
+from schemas.control import ControlMessage, ControlReply, Flush, Hangup, Pause, Resume, SendDtmf, Transfer
 
 MAX_DIGITS = 32
 _DIGITS = re.compile(r"[0-9*#A-D]+")
@@ -24,9 +25,10 @@ class Endable(Protocol):
 class CommandHandler:
     """Commands to one call. Each takes effect before its answer leaves."""
 
-    def __init__(self, call: Endable, media: CallMedia) -> None:
+    def __init__(self, call: Endable, media: CallMedia, handover: Handover) -> None:
         self._call = call
         self._media = media
+        self._handover = handover
 
     def handle(self, command: ControlMessage) -> ControlReply:
         """Carry out and answer."""
@@ -39,6 +41,8 @@ class CommandHandler:
                 return self._resume(command)
             case SendDtmf():
                 return self._send_keys(command)
+            case Transfer():
+                return self._handover.begin(command.target)
             case Hangup():
                 self._call.hang_up(reason_token(command.reason, "agent_hung_up"), EndedBy.AGENT)
                 return DONE

@@ -132,6 +132,7 @@ class Switchboard:
             edge=self._edge,
             ring_ms=self._settings.ring_ms,
             retry_after_s=self._settings.retry_after_s,
+            transfer_timeout_ms=self._settings.transfer_timeout_ms,
             now=self._now,
             on_ended=self._on_ended,
         )

@@ -50,9 +50,9 @@ AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def is_plain(event_type: type[Event], field: str) -> bool:
-    """Whether a field may be shown where content is hidden. ``result`` is a tool's answer, but of a call its class."""
+    """Whether a field may be shown where content is hidden. ``result``: a tool's answer, but of a call its class."""
     if field == "result":
-        return event_type.__name__ == "CallEnded"
+        return event_type.__name__ in ("CallEnded", "CallTransferred")
     return field in PLAIN
 
 

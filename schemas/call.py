@@ -93,11 +93,34 @@ class CallHeld(Event, frozen=True, kw_only=True, tag="call.held.v1"):
     direction: str = "sendrecv"
 
 
+class TransferResult(StrEnum):
+    """What became of handing the caller over."""
+
+    CONNECTED = "connected"
+    """The caller's telephone reached the target; this side hung up."""
+    LEFT = "left"
+    """The telephone agreed and hung up without saying how it ended."""
+    REFUSED = "refused"
+    """The telephone does not do it."""
+    FAILED = "failed"
+    """The target was busy or could not be reached."""
+    TIMEOUT = "timeout"
+    """The telephone agreed and never said how it ended."""
+
+
 class CallTransferred(Event, frozen=True, kw_only=True, tag="call.transferred.v1"):
-    """The caller was handed to somebody else."""
+    """The caller was to be handed to somebody else (REFER).
+
+    ``target_kind``: scheme of the target: sip, sips, tel. ``accepted``: the caller is gone to them, as far as is known;
+    else the call goes on. ``number`` counts the transfers of the call from 1.
+    """
+
+    identity = ("number",)
 
     target_kind: str
     accepted: bool
+    result: TransferResult = TransferResult.CONNECTED
+    number: NonNegative = 1
 
 
 class CallEnded(Event, frozen=True, kw_only=True, tag="call.ended.v1"):

@@ -69,3 +69,5 @@ class Call:
     """Empty: the application gave up; else the `why` of the CallFailed that ends the call."""
     cancel_reason: str = ""
     """Value of the Reason header of the CANCEL; empty for none."""
+    referring: bool = False
+    """Our REFER is under way, or taken, and the peer has not said how it ended."""

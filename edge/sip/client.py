@@ -23,9 +23,9 @@ from edge.sip.events import (
     Transport,
 )
 from edge.sip.headers import host_port
-from edge.sip.in_dialog import DIALOG_GONE, dialog_lost
 from edge.sip.message import DEFAULT_MAX_FORWARDS, SDP_TYPE, Headers, Request, Response
 from edge.sip.routing import Hop, request_hop
+from edge.sip.sent_request import DIALOG_GONE, dialog_lost
 from edge.sip.transaction import Transaction
 from edge.sip.transaction_table import State
 

@@ -17,9 +17,9 @@ from edge.sip.routing import Arrival, Hop, response_hop
 from edge.sip.sdp import SessionDescription, parse_sdp
 from edge.sip.transaction import Transaction, TransactionLayer, TransactionUser
 
-METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE")
+METHODS = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "INFO", "UPDATE", "NOTIFY")
 """What we take, as Allow says it."""
-KNOWN_METHODS = frozenset(METHODS) | {"REGISTER", "REFER", "SUBSCRIBE", "NOTIFY", "MESSAGE", "PUBLISH", "PRACK"}
+KNOWN_METHODS = frozenset(METHODS) | {"REGISTER", "REFER", "SUBSCRIBE", "MESSAGE", "PUBLISH", "PRACK"}
 """Methods with an RFC: not allowed here (405), where any other one is not implemented (501; section 21.5.2)."""
 SUPPORTED = ("timer",)
 """Option tags that a Require may name. `timer`: the peer refreshes, we answer (RFC 4028 section 9)."""

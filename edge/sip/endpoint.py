@@ -158,6 +158,16 @@ class UserAgent:
         """Send INFO (RFC 6086); `RequestAnswered` tells how it was taken."""
         self._in_dialog.info(call, content_type, body, now)
 
+    def refer(self, call: CallHandle, target: str, now: float) -> None:
+        """Ask the peer to call `target` in our place (RFC 3515). `RequestAnswered` tells whether it will,
+        `ReferProgress` how far it is; the call stays up until somebody hangs up.
+
+        Raises:
+            SipDefect: `target` is not a sip:, sips: or tel: URI.
+            WrongState: it has been asked already and has not said how that ended.
+        """
+        self._in_dialog.refer(call, target, now)
+
     # -- out of any call -------------------------------------------------------------------------------------------
 
     def options(

@@ -195,12 +195,20 @@ class ReinviteRejected(CallEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestAnswered(CallEvent):
-    """Final status of our INFO or OPTIONS; out of a dialog the handle is the one that `options` returned."""
+    """Final status of our INFO, REFER or OPTIONS; out of a dialog the handle is the one that `options` returned."""
 
     method: str
     """The method that we sent."""
     status: int
     """Final status; 408 where nobody answered, 503 where the message could not be sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferProgress(CallEvent):
+    """What the peer reports of the call that our REFER asked it to make (RFC 3515 section 2.4.4)."""
+
+    status: int
+    """Of the new party's response: below 200 it goes on; 2xx: they are connected; else it came to nothing."""
 
 
 @dataclass(frozen=True, slots=True)

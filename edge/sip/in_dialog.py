@@ -1,4 +1,4 @@
-"""Requests inside a dialog, either role: BYE, re-INVITE, UPDATE, INFO, OPTIONS, received or sent."""
+"""Requests inside a dialog, either role: BYE, re-INVITE, UPDATE, INFO, REFER, OPTIONS, received or sent."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from edge.sip.call import Call, CallState
 from edge.sip.core import Core, HeaderFields, checked_fields
 from edge.sip.dtmf_info import DTMF, DTMF_RELAY, parse_info_digit
 from edge.sip.errors import SdpDefect, WrongState
-from edge.sip.events import CallFailed, CallHandle, CallHungUp, InfoReceived, ReinviteReceived, RequestAnswered
-from edge.sip.message import Request, Response
+from edge.sip.events import CallHandle, CallHungUp, InfoReceived, ReinviteReceived
+from edge.sip.message import Request
+from edge.sip.refer import Referrals
 from edge.sip.routing import Arrival
 from edge.sip.sdp import SessionDescription, parse_sdp
+from edge.sip.sent_request import SentRequest
 from edge.sip.server import ServerRole, refuse_body, session_timer
 from edge.sip.transaction import Transaction
 
 INFO_TYPES = (DTMF_RELAY, DTMF)
 ACCEPT_INFO = ("Accept", ", ".join(INFO_TYPES))
-
-DIALOG_GONE = (408, 481)
-"""Section 12.2.1.2: these mean that the peer has no such dialog any more."""
 
 
 class DialogRequests:
@@ -26,6 +25,7 @@ class DialogRequests:
     def __init__(self, core: Core, server: ServerRole) -> None:
         self._core = core
         self._server = server
+        self._referrals = Referrals(core)
 
     # -- received --------------------------------------------------------------------------------------------------
 
@@ -50,6 +50,8 @@ class DialogRequests:
                 self._change(call, transaction, arrival, now)
             case "INFO":
                 self._info(call, transaction, arrival, now)
+            case "NOTIFY":
+                self._referrals.notify(call, transaction, arrival, now)
             case _:
                 core.answer_options(transaction, now)
 
@@ -170,41 +172,9 @@ class DialogRequests:
         core.set_body(request, content_type, body)
         core.send_in_dialog(call, request, SentRequest(core, call), now)
 
-
-class SentRequest:
-    """Transaction user of a request other than INVITE and BYE inside a dialog."""
-
-    def __init__(self, core: Core, call: Call) -> None:
-        self._core = core
-        self._call = call
-
-    def response_received(self, transaction: Transaction, response: Response, now: float) -> None:
-        """Report the final one."""
-        if response.status >= 200:
-            self._report(transaction, response.status, now)
-
-    def ack_received(self, transaction: Transaction, ack: Request, now: float) -> None:
-        """Never happens to a client."""
-
-    def transaction_failed(self, transaction: Transaction, why: str, now: float) -> None:
-        """8.1.3.1: a timeout is taken as 408, a transport error as 503."""
-        self._report(transaction, 408 if why == "timeout" else 503, now)
-
-    def _report(self, transaction: Transaction, status: int, now: float) -> None:
-        core, call = self._core, self._call
-        if call.handle not in core.calls:
-            return
-        method = transaction.request.method
-        core.events.append(RequestAnswered(call=call.handle, method=method, status=status))
-        if status in DIALOG_GONE:
-            dialog_lost(core, call, status, now)
-
-
-def dialog_lost(core: Core, call: Call, status: int, now: float) -> None:
-    """The peer no longer knows the dialog: it is over here too (12.2.1.2), with a BYE in case it was mere silence."""
-    if status == 481:
-        core.finish(call)
-    else:
-        call.bye_reason = 'SIP;cause=408;text="Request Timeout"'
-        core.say_bye(call, now)
-    core.events.append(CallFailed(call=call.handle, why="dialog_lost"))
+    def refer(self, handle: CallHandle, target: str, now: float) -> None:
+        """Ask the peer to call somebody else."""
+        core = self._core
+        request = self._referrals.refer(handle, target, now)
+        call = core.call(handle, CallState.UP)
+        core.send_in_dialog(call, request, SentRequest(core, call), now)

@@ -20,7 +20,7 @@ from bus.ownership import Claim
 from bus.publish import Recorder
 from schemas.asr import AsrPreflight
 from schemas.base import Event
-from schemas.call import CallAnswered, CallEnded
+from schemas.call import CallAnswered, CallEnded, CallTransferred
 from schemas.control import ControlMessage, ControlReply, Flush, Inject, Say
 from schemas.llm import NextStep, utterance_of
 from schemas.playout import PlayoutFlushed
@@ -150,6 +150,8 @@ class LlmCall:
                 self._guessing.look()
             case CallAnswered():
                 self._keeping.session.touch()
+            case CallTransferred(accepted=False) if self._ready:
+                self._not_transferred(event.result.value)
             case CallEnded():
                 self._farewell.cancel()
                 self._guessing.drop()

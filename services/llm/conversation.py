@@ -40,6 +40,7 @@ HISTORY_LIMIT = 200
 
 EVENTS = (
     "call.answered",
+    "call.transferred",
     "call.ended",
     "vad.*",
     "turn.*",

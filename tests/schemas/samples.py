@@ -19,7 +19,9 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
         **BASE, edge="edge-1", codec="PCMA", media_epoch_us=1_795_000_000_100_000, clock_rate_hz=8000, frame_ms=30
     ),
     call.CallHeld(**BASE, change=1, held=True, direction="recvonly"),
-    call.CallTransferred(**BASE, target_kind="sip", accepted=True),
+    call.CallTransferred(
+        **BASE, target_kind="sip", accepted=False, result=call.TransferResult.REFUSED, number=2
+    ),
     call.CallEnded(
         **BASE, edge="edge-1", result=call.CallResult.COMPLETED, reason="caller_hung_up", ended_by=call.EndedBy.CALLER,
         duration_ms=31_240,

@@ -17,8 +17,11 @@ FOLLOWED = {
     "3264": "offer and answer",
     "3311": "UPDATE",
     "3326": "Reason",
+    "3420": "SIP fragments",
+    "3515": "REFER",
     "3551": "static payload types",
     "3581": "rport",
+    "3892": "Referred-By",
     "4028": "session timers",
     "4320": "non-INVITE transactions",
     "4475": "torture messages",
@@ -30,6 +33,7 @@ FOLLOWED = {
     "6026": "2xx to INVITE",
     "6086": "INFO",
     "6337": "offer and answer in SIP",
+    "6665": "event notification",
     "8866": "SDP",
 }
 

@@ -21,7 +21,7 @@ def test_options_outside_of_a_dialog() -> None:
     peer = Peer()
     ok = response(peer.request("OPTIONS"))
     assert ok.status == 200
-    assert ok.headers.get("allow") == "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE"
+    assert ok.headers.get("allow") == "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, UPDATE, NOTIFY"
     assert ok.headers.get("accept") == "application/sdp"
     assert ok.headers.get("supported") == "timer"
     assert ok.recipient.tag
@@ -37,7 +37,7 @@ def test_options_inside_a_dialog() -> None:
     assert peer.statuses(peer.request("OPTIONS", to_tag="unheard")) == [481]
 
 
-@pytest.mark.parametrize("method", ["REGISTER", "SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "PUBLISH", "PRACK"])
+@pytest.mark.parametrize("method", ["REGISTER", "SUBSCRIBE", "REFER", "MESSAGE", "PUBLISH", "PRACK"])
 def test_methods_with_an_rfc_that_are_not_taken(method: str) -> None:
     peer = Peer()
     refusal = response(peer.request(method))
@@ -55,7 +55,7 @@ def test_methods_not_taken_inside_a_dialog() -> None:
     assert peer.statuses(peer.request("BYE")) == [200]
 
 
-@pytest.mark.parametrize("method", ["BYE", "INFO", "UPDATE"])
+@pytest.mark.parametrize("method", ["BYE", "INFO", "UPDATE", "NOTIFY"])
 def test_dialog_methods_without_a_dialog(method: str) -> None:
     assert Peer().statuses(Peer().request(method)) == [481]
     assert Peer().statuses(Peer().request(method, to_tag="unheard")) == [481]

@@ -71,6 +71,8 @@ class InlineExecutor(Executor):
 class World:
     """A server, the twins of edge, asr and tts, and as many workers as a test wants.
 
+    ``transfers``: the edge takes a transfer.
+
     ``plays``: the twins synthesise and play every utterance to its end by themselves, at once; ``paced``: in the time
     that it takes to say it.
     """
@@ -86,6 +88,7 @@ class World:
         self.events: list[Event] = []
         self.commands: list[ControlMessage] = []
         self.edge_replies: list[ControlReply] = []
+        self.transfers = False
         self.workers: list[MemoryConnection] = []
         self.executor = InlineExecutor()
         self._feed: CallFeed | None = None
@@ -224,7 +227,7 @@ class World:
 
     def _command(self, command: ControlMessage) -> ControlReply:
         self.commands.append(command)
-        if isinstance(command, Transfer):
+        if isinstance(command, Transfer) and not self.transfers:
             return ControlReply(ok=False, error="not_supported", message="no transfer here")
         return self.edge_replies.pop(0) if self.edge_replies else ControlReply(ok=True)
 

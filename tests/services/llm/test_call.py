@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bus.kv import TypedBucket
-from schemas.call import CallResult
+from schemas.call import CallResult, CallTransferred, TransferResult
 from schemas.control import ControlMessage, ControlReply, Flush, Hangup, Inject, Say
 from schemas.failure import Failure
 from schemas.llm import LlmDone, LlmSentence, NextStep, ToolReturned
@@ -250,6 +250,27 @@ def test_a_transfer_that_the_edge_refuses_is_told() -> None:
         ]
         assert len(world.commands) == 1
         assert [f.code for f in world.of(Failure)] == ["not_supported"]
+
+    run_virtual(scenario())
+
+
+def test_a_transfer_that_comes_to_nothing_is_told_and_the_call_goes_on() -> None:
+    async def scenario() -> None:
+        world = World()
+        world.transfers = True
+        await world.begin()
+        await world.work(TransferEngine())
+        await world.answer()
+        await world.rest(2000)
+        assert [s.text for s in world.of(LlmSentence)] == ["One moment."]
+        busy = CallTransferred(**world.base(), target_kind="sip", accepted=False, result=TransferResult.FAILED)
+        world.recorder.record(busy)
+        await world.rest(2000)
+        assert [s.text for s in world.of(LlmSentence)][1:] == ["I am sorry, I can not transfer you right now."]
+        world.recorder.record(CallTransferred(**world.base(), target_kind="sip", accepted=True, number=2))
+        await world.rest(2000)
+        assert len(world.of(LlmSentence)) == 2
+        assert len(world.commands) == 1
 
     run_virtual(scenario())
 
