@@ -30,7 +30,8 @@ def load(room: str, name: str, section: AsrSection, setting: str, settings: Sett
     """
     if ":" in name:
         return _load_class(name, section, setting, settings)
-    known = [module.name for module in pkgutil.iter_modules(importlib.import_module(room).__path__)]
+    modules = pkgutil.iter_modules(importlib.import_module(room).__path__)
+    known = [module.name for module in modules if not module.name.startswith("_")]
     if name not in known:
         raise EngineChoiceError(
             f"{setting} = {name!r}: there is no such one; there are {', '.join(sorted(known))}, "
