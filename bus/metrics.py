@@ -1,15 +1,15 @@
 """What a process has measured, for Prometheus: the latencies of a turn under the field's names, and what is counted.
 
-No identifier is ever a label: labels are subject templates, stages, and reasons out of the short lists below, so that
-the number of series does not grow with the number of calls. The page is served over HTTP where ``[metrics] port`` is
-set; nothing is bound else.
+No identifier is ever a label: labels are subject templates, stages, engines of the settings, and reasons out of the
+short lists below, so that the number of series does not grow with the number of calls. The page is served over HTTP
+where ``[metrics] port`` is set; nothing is bound else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
 
 from bus.logs import get_logger
 from config.settings import MetricsSection
@@ -42,6 +42,8 @@ INTERRUPTION_REASONS = ("speech", "words", "dtmf")
 FALSE_INTERRUPTION_REASONS = ("noise", "backchannel", "silence")
 PREEMPTIVE_RESULTS = ("hit", "miss")
 STAGES = ("edge", "asr", "llm", "tts")
+ENGINE_ERRORS_WHY = ("failed", "timeout", "empty", "cut")
+HEDGE_RESULTS = ("primary", "hedge")
 OTHER = "other"
 """Label of a reason that is in none of the lists."""
 
@@ -78,6 +80,21 @@ PREEMPTIVE = Counter(
 )
 TURNS_STUCK = Counter("callbus_turns_stuck", "A stage gave no sign within its deadline", ["stage"], registry=REGISTRY)
 AWAY = Counter("callbus_away", "The agent asked a silent caller, or said goodbye to one", registry=REGISTRY)
+BREAKER_STATE = Gauge(
+    "callbus_engine_breaker_state",
+    "Whether an engine is used: 0 closed (yes), 1 half-open (one run tries it), 2 open (it is left alone)",
+    ["stage", "engine"],
+    registry=REGISTRY,
+)
+ENGINE_ERRORS = Counter(
+    "callbus_engine_errors", "Tries of an engine that came to nothing", ["stage", "engine", "why"], registry=REGISTRY
+)
+ENGINE_FAILOVERS = Counter(
+    "callbus_engine_failovers", "Another engine went on in place of this one", ["stage", "engine"], registry=REGISTRY
+)
+ENGINE_HEDGES = Counter(
+    "callbus_engine_hedges", "Two engines were asked at once; who was first", ["stage", "result"], registry=REGISTRY
+)
 
 
 def observe_measured(event: TurnMeasured) -> None:
@@ -119,6 +136,29 @@ def count_stuck(stage: str) -> None:
 def count_away() -> None:
     """A ``turn.away`` was said."""
     AWAY.inc()
+
+
+class EngineFigures:
+    """What is counted of one stage's engines. ``engine``: its name in the settings."""
+
+    def __init__(self, stage: str) -> None:
+        self._stage = _one_of(stage, STAGES)
+
+    def state(self, engine: str, state: int) -> None:
+        """Its breaker is in this state from now on."""
+        BREAKER_STATE.labels(stage=self._stage, engine=engine).set(state)
+
+    def error(self, engine: str, why: str) -> None:
+        """A try with it came to nothing."""
+        ENGINE_ERRORS.labels(stage=self._stage, engine=engine, why=_one_of(why, ENGINE_ERRORS_WHY)).inc()
+
+    def failover(self, engine: str) -> None:
+        """Another one went on in its place."""
+        ENGINE_FAILOVERS.labels(stage=self._stage, engine=engine).inc()
+
+    def hedge(self, result: str) -> None:
+        """Two were asked at once."""
+        ENGINE_HEDGES.labels(stage=self._stage, result=_one_of(result, HEDGE_RESULTS)).inc()
 
 
 def serve(section: MetricsSection) -> Callable[[], None]:

@@ -56,6 +56,13 @@ FAILURES: dict[str, FailureSpec] = {
             "Raise the deadline or choose a faster engine.",
         ),
         FailureSpec(
+            "stage_down",
+            "No engine of a stage is left",
+            True,
+            "an apology",
+            "The detail names each engine and why; see the failover page.",
+        ),
+        FailureSpec(
             "tool_failed",
             "A tool of the agent raised an error",
             True,

@@ -128,3 +128,17 @@ def test_every_metric_stands_on_the_page_of_the_documents() -> None:
         if family.name.startswith("callbus"):
             name = family.name + ("_total" if family.type == "counter" else "")
             assert f"`{name}`" in page, name
+
+
+def test_engines_are_counted_by_stage_and_reason() -> None:
+    figures = metrics.EngineFigures("tts")
+    figures.state("piper", 2)
+    for why in ("cut", "her own words"):
+        figures.error("piper", why)
+    figures.failover("piper")
+    figures.hedge("hedge")
+    assert value("callbus_engine_breaker_state", stage="tts", engine="piper") == 2
+    assert value("callbus_engine_errors_total", stage="tts", engine="piper", why="cut") == 1
+    assert value("callbus_engine_errors_total", stage="tts", engine="piper", why="other") == 1
+    assert value("callbus_engine_failovers_total", stage="tts", engine="piper") == 1
+    assert value("callbus_engine_hedges_total", stage="tts", result="hedge") == 1
