@@ -39,6 +39,11 @@ def build_agent(document: Document, tools: Collection[ToolSpec]) -> Agent:
         AgentFileError: the sections do not fit together.
     """
     check = _Check(document)
+    if not document.states:
+        raise AgentFileError(
+            f"{document.path}: section [states] is missing: the file has no script, which the engine 'scripted' plays "
+            "(docs/agents.md); write one, or choose an engine that is a language model"
+        )
     for name, state in document.states.items():
         check.state(name, state, {spec.name: spec for spec in tools})
     check.head()

@@ -1,4 +1,4 @@
-"""The file that describes a scripted agent: read, checked as a whole, and made ready to be played.
+"""The file that describes an agent: the script of one, or what a language model is told that plays it, or both.
 
 Every mistake is found when the file is loaded and is told with the file, the place in it, and what is allowed there.
 The format is explained in ``docs/agents.md``.
@@ -10,7 +10,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -40,17 +40,18 @@ class Head(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """[agent].
 
     Attributes:
+        start, give_up: of the script, which can't do without them.
         retry: said when the caller was not understood, where a state has no words of its own for it.
         fillers, away, away_goodbye: as in [llm], where the agent has words of its own for it.
     """
 
     name: Name
-    start: Name
+    start: Name = ""
     language: str = "en"
     tools: str = ""
     retry: Sentences = ("I did not catch that.",)
     retries: Annotated[int, Meta(ge=0, le=10)] = 2
-    give_up: Name
+    give_up: Name = ""
     fillers: Sentences = ()
     away: Annotated[str, Meta(max_length=300)] = ""
     away_goodbye: Annotated[str, Meta(max_length=300)] = ""
@@ -134,6 +135,58 @@ class State(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return bool(self.listen or self.collect or self.keys)
 
 
+class DigitsHint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[model.digits.<name>]: digits that the agent may ask the caller for, by voice or keys.
+
+    Attributes:
+        count: how many.
+        asked: words by which an answer of the agent asks for them; one of them is enough.
+        phrases: ways of saying them beside the bare digits.
+    """
+
+    count: Annotated[int, Meta(ge=1, le=20)]
+    asked: Annotated[tuple[Annotated[str, Meta(min_length=2)], ...], Meta(min_length=1)]
+    phrases: tuple[str, ...] = ()
+
+
+class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[model]: what a language model is told that plays the agent.
+
+    Attributes:
+        instructions: who the agent is and how it behaves; none of it is ever spoken.
+        facts: what the agent may tell callers, and in which words it likes.
+        greeting: said when the call is answered; empty: the model makes one.
+        goodbye: the call ends after an answer whose last words are one of these.
+        farewell: said where the model ends the call without a word of its own.
+        hang_up: whether the model may end the call.
+        transfer: whom the model may hand callers to, as a SIP URI or a number; empty: nobody.
+        transfer_text: said where the model hands a caller over without a word of its own.
+        refusal: said in place of what may not be spoken.
+        phrases: what asr may listen for; absent: the phrases of all intents; empty: anything.
+        style: how the caller's words are told from everything else; ``plain``: by their role alone.
+        history_exchanges, history_characters: how much of the conversation the model is reminded of.
+        caller_characters: longest turn of a caller; the rest is cut.
+        verify_attempts: failed verifications after which none is tried any more in this call.
+    """
+
+    instructions: Annotated[str, Meta(min_length=1, max_length=20_000)]
+    facts: Annotated[str, Meta(max_length=20_000)] = ""
+    greeting: Sentences = ()
+    goodbye: tuple[Annotated[str, Meta(min_length=2)], ...] = ("goodbye", "bye")
+    farewell: Sentences = ("Goodbye.",)
+    hang_up: bool = True
+    transfer: Annotated[str, Meta(max_length=255)] = ""
+    transfer_text: Sentences = ("One moment, please.",)
+    refusal: Annotated[Sentences, Meta(min_length=1)] = ("I am sorry, I can not help you with that.",)
+    phrases: tuple[str, ...] | None = None
+    digits: dict[Name, DigitsHint] = {}
+    style: Literal["delimited", "plain"] = "delimited"
+    history_exchanges: Annotated[int, Meta(ge=0, le=200)] = 40
+    history_characters: Annotated[int, Meta(ge=0, le=200_000)] = 12_000
+    caller_characters: Annotated[int, Meta(ge=100, le=20_000)] = 2000
+    verify_attempts: Annotated[int, Meta(ge=1, le=20)] = 3
+
+
 class Agent(NamedTuple):
     """An agent that is ready to be played.
 
@@ -152,7 +205,8 @@ class Agent(NamedTuple):
 
 
 class Document(NamedTuple):
-    """The sections of a file, each of its type, not yet checked against each other."""
+    """The sections of a file, each of its type, not yet checked against each other. ``states`` may be empty where there
+    is a ``model``."""
 
     path: str
     head: Head
@@ -161,6 +215,7 @@ class Document(NamedTuple):
     groups: dict[str, tuple[str, ...]]
     intents: dict[str, Intent]
     states: dict[str, State]
+    model: ModelSection | None = None
 
 
 def find_agent(name: str) -> Path:
@@ -186,11 +241,11 @@ def read_document(path: Path) -> Document:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise AgentFileError(f"{path}: can't be read as TOML: {error}") from error
-    allowed = ("agent", "matching", "rules", "groups", "intents", "states")
+    allowed = ("agent", "matching", "rules", "groups", "intents", "states", "model")
     for name, value in raw.items():
         if name not in allowed or not isinstance(value, dict):
             raise AgentFileError(f"{path}: [{name}] is no section; there are: {', '.join(allowed)}")
-    for name in ("agent", "intents", "states"):
+    for name in ("agent",) if raw.get("model") else ("agent", "intents", "states"):
         if not raw.get(name):
             raise AgentFileError(f"{path}: section [{name}] is missing")
     return Document(
@@ -201,16 +256,17 @@ def read_document(path: Path) -> Document:
         _plain(path, "[groups]", raw.get("groups", {}), dict[str, tuple[str, ...]]),
         {name: _section(path, f"[intents.{name}]", value, Intent) for name, value in _named(path, raw, "intents")},
         {name: _section(path, f"[states.{name}]", value, State) for name, value in _named(path, raw, "states")},
+        _section(path, "[model]", raw["model"], ModelSection) if "model" in raw else None,
     )
 
 
 def _named(path: Path, raw: dict[str, Any], section: str) -> list[tuple[str, Any]]:
-    for name in raw[section]:
+    for name in raw.get(section, {}):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
             raise AgentFileError(
                 f"{path}: [{section}.{name}]: a name may hold small letters, digits and '_', and begins with a letter"
             )
-    return list(raw[section].items())
+    return list(raw.get(section, {}).items())
 
 
 def _section(path: Path, place: str, value: Any, section_type: type[Section]) -> Section:

@@ -66,6 +66,9 @@ SEED = (
 )
 """Card 4271 belongs to the customer of the demo; its shipping date is a Monday."""
 
+OWNER = ("customer_id",)
+"""The argument that says whose card or account it is."""
+
 LastFour = Annotated[str, Meta(pattern=r"^[0-9]{4}$", description="Last four digits of the card")]
 CustomerId = Annotated[str, Meta(pattern=r"^C-[0-9]{1,12}$", description="Customer id, as verify_customer tells it")]
 
@@ -134,9 +137,27 @@ class Bank:
                 self.verify_customer,
                 identifies=True,
             ),
-            ToolSpec("card_status", "Where a card is: in production, shipped, delivered", CardQuery, self.card_status),
-            ToolSpec("account_balance", "The balance of the customer's account", AccountQuery, self.account_balance),
-            ToolSpec("block_card", "Block a lost card and order a new one", CardQuery, self.block_card),
+            ToolSpec(
+                "card_status",
+                "Where a card is: in production, shipped, delivered",
+                CardQuery,
+                self.card_status,
+                verified_arguments=OWNER,
+            ),
+            ToolSpec(
+                "account_balance",
+                "The balance of the customer's account",
+                AccountQuery,
+                self.account_balance,
+                verified_arguments=OWNER,
+            ),
+            ToolSpec(
+                "block_card",
+                "Block a lost card and order a new one",
+                CardQuery,
+                self.block_card,
+                verified_arguments=OWNER,
+            ),
         ]
 
     def verify_customer(self, arguments: VerifyCustomer, context: ToolContext) -> dict[str, Any]:

@@ -58,6 +58,9 @@ class Request(NamedTuple):
         said: sentences of this very answer that are already on their way to the caller, because a worker died in the
             middle of it. The run yields them again, in their place; the call does not say them twice. A model
             continues after them.
+        customer_data: who the caller is, as far as tools that identify have verified it in this call
+            (``services.llm.conversation.Conversation.customer_data``).
+        failed_verifications: how often such a tool has said that the caller is nobody it knows.
     """
 
     call_id: str
@@ -70,6 +73,8 @@ class Request(NamedTuple):
     state: str = ""
     slots: dict[str, str] = {}
     said: tuple[str, ...] = ()
+    customer_data: dict[str, Any] = {}
+    failed_verifications: int = 0
 
 
 class Sentence(NamedTuple):
@@ -180,5 +185,5 @@ def load_engine(name: str, section: LlmSection, settings: Settings | None = None
 
 def _choices() -> str:
     room = importlib.import_module("services.llm.engines")
-    names = sorted(module.name for module in pkgutil.iter_modules(room.__path__))
+    names = sorted(module.name for module in pkgutil.iter_modules(room.__path__) if module.name[0] != "_")
     return f"there are {', '.join(names)}, and module:Class of your own"

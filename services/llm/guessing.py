@@ -44,6 +44,16 @@ def request_for(conversation: Conversation, turn: int, text: str = "", digits: s
         state=conversation.listen_for.state,
         slots=dict(conversation.slots),
         said=tuple(utterance.sentences[index] for index in utterance.answer) if utterance else (),
+        customer_data=conversation.customer_data(),
+        failed_verifications=_failed_verifications(conversation),
+    )
+
+
+def _failed_verifications(conversation: Conversation) -> int:
+    """How often a tool has said that the caller is nobody it knows."""
+    return sum(
+        returned.name in conversation.identifying and not returned.error and not returned.result.get("verified")
+        for returned in conversation.returned.values()
     )
 
 

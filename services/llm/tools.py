@@ -43,6 +43,8 @@ class ToolSpec(NamedTuple):
     """A tool: ``arguments`` is the msgspec struct that its arguments must fit; ``function`` may block.
 
     ``identifies``: its result says who the caller is (``verified`` and customer data) and is kept in the context.
+    ``verified_arguments``: arguments that say on whose behalf it runs. A model may only give them the value that the
+    field of the same name had in the result of a tool that identifies, in this call; else the tool is not run.
     """
 
     name: str
@@ -50,6 +52,7 @@ class ToolSpec(NamedTuple):
     arguments: type[msgspec.Struct]
     function: Callable[[Any, ToolContext], dict[str, Any]]
     identifies: bool = False
+    verified_arguments: tuple[str, ...] = ()
 
 
 class ToolOutcome(NamedTuple):

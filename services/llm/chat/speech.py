@@ -1,0 +1,88 @@
+"""What a model writes becomes what the agent says: tokens in, sentences fit to be spoken out. Pure.
+
+* What is cut off at the longest answer (``length``) is left out where the answer has a whole sentence, and else said
+  up to its last word, with an ellipsis.
+* After a takeover a model may begin anew: its first sentences are left out for as long as they are among those that
+  the caller has heard.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from services.llm.chat.agent import ChatAgent
+from services.llm.chat.model import FinishReason
+from services.text.cutting import SentenceCutter
+
+SAME = 0.85
+"""From this likeness on two sentences are one that was written anew."""
+
+MAX_CHARACTERS = 6000
+"""Longest answer, six minutes of speech: a model that writes more goes round in circles."""
+
+_END = re.compile(r"[.!?…。！？؟।][\"'”’»)\]]*$")
+
+
+class Speech:
+    """The sentences of one answer.
+
+    Attributes:
+        sentences: what it has said, with what was said of it before.
+        said: whether the model has said anything since :meth:`begin`.
+        over: it is complete, whatever else the model writes.
+        dropped: something was left out that may not be spoken.
+    """
+
+    def __init__(self, agent: ChatAgent, said: Sequence[str]) -> None:
+        self._language = agent.language
+        self._heard = [_words(text) for text in said]
+        self._repeating = bool(said)
+        self._characters = 0
+        self.sentences = list(said)
+        self.over = False
+        self.dropped = False
+        self.begin()
+
+    def begin(self) -> None:
+        """The model begins to write, for the first time or after a tool."""
+        self._cutter = SentenceCutter(self._language)
+        self.said = False
+
+    def feed(self, text: str) -> list[str]:
+        """The sentences that are complete with this."""
+        self._characters += len(text)
+        if self.over or self._characters > MAX_CHARACTERS:
+            self.over = True
+            return []
+        return self._say(self._cutter.feed(text))
+
+    def finish(self, reason: FinishReason) -> list[str]:
+        """The rest of what the model has written."""
+        rest = [] if self.over or reason == "content_filter" else self._cutter.finish()
+        if reason == "length" and rest and not _END.search(rest[-1]):
+            rest[-1:] = [] if self.said or len(rest) > 1 else [f"{rest[-1].rsplit(None, 1)[0].rstrip(',;:—- ')} …"]
+        return self._say(rest)
+
+    def replace(self, texts: Sequence[str]) -> Sequence[str]:
+        """Say these instead."""
+        self.sentences += texts
+        self.said = True
+        return texts
+
+    def _say(self, texts: list[str]) -> list[str]:
+        fit = [text for text in texts if any(map(str.isalnum, text)) and not self._repeated(text)]
+        self.sentences += fit
+        self.said = self.said or bool(fit)
+        return fit
+
+    def _repeated(self, text: str) -> bool:
+        if self._repeating:
+            words = _words(text)
+            self._repeating = any(SequenceMatcher(None, words, heard).ratio() >= SAME for heard in self._heard)
+        return self._repeating
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
