@@ -270,6 +270,9 @@ class TtsSection(Section, frozen=True, kw_only=True):
     ] = 0
     voice: Annotated[str, Meta(description="Voice of the agent, in the engine's own naming")] = "en-us+f2"
     speed: Annotated[float, Meta(ge=0.5, le=2.0, description="Speed of speech, 1.0 is the engine's normal")] = 1.0
+    shape_text: Annotated[
+        bool, Meta(description="Give the engine the words that are spoken, not the numbers and signs that are written")
+    ] = True
     slots: Annotated[Count, Meta(description="Calls that one worker takes")] = 100
     deadline_ms: Annotated[Milliseconds, Meta(description="Deadline of a sentence's first audio")] = 3000
     apology: Annotated[

@@ -10,6 +10,8 @@ from bus.clock import wall_us
 from bus.interface import Connection
 from schemas.audio import Codec
 from schemas.tts import SpokenWord, TtsDone, TtsStarted
+from services.text.shaped import as_written
+from services.text.speakable import shape
 from services.tts.apology import Apology
 from services.tts.engine import Engine, Label, Run, WordStart
 from services.tts.framing import SentenceFramer
@@ -40,12 +42,15 @@ class SentenceSpeaker:
         epoch: int,
         record: Record,
         room: Callable[[SentenceFramer], Awaitable[None]],
+        shape_text: bool = True,
     ) -> None:
-        """``room`` waits until more audio may be sent."""
+        """``room`` waits until more audio may be sent. ``shape_text``: the engine gets the words that are spoken."""
         self._leg = leg
         self._engine = engine
         self._step = step
         self._sentence = step.sentence
+        text = step.sentence.text
+        self._said = shape(text, step.sentence.language) if shape_text else as_written(text)
         self._epoch = epoch
         self._record = record
         self._room = room
@@ -77,6 +82,14 @@ class SentenceSpeaker:
         """
         if self.queue_wait_ms is None:
             self.queue_wait_ms = self._since_received_ms()
+        if self._said.text.strip():
+            await self._synthesise(first_ms, next_ms)
+        self._send(self._framer.finish())
+        text = self._sentence.text
+        words, proportional = self._word_times()
+        self._tell_done(words, proportional, text if self._step.ordered else None)
+
+    async def _synthesise(self, first_ms: float, next_ms: float) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + first_ms / 1000
         run = self._open()
@@ -97,15 +110,11 @@ class SentenceSpeaker:
                     deadline = loop.time() + next_ms / 1000
         finally:
             run.cancel()
-        self._send(self._framer.finish())
-        text = self._sentence.text
-        words, proportional = self._word_times()
-        self._tell_done(words, proportional, text if self._step.ordered else None)
 
     def apologise(self, apology: Apology) -> None:
         """Say this in place of the sentence, or of its rest: the edge has the beginning of it already, perhaps."""
         offset_ms = self._framer.taken_ms
-        before = words_ended(self._sentence.text, self._words, offset_ms)
+        before = words_ended(self._said, self._words, offset_ms)
         self._send(self._framer.feed(apology.pcm))
         self._send(self._framer.finish())
         after = apology.words_at(offset_ms, self._framer.duration_ms)
@@ -114,7 +123,7 @@ class SentenceSpeaker:
 
     def give_up(self) -> None:
         """Leave it at what was sent of it."""
-        before = words_ended(self._sentence.text, self._words, self._framer.taken_ms)
+        before = words_ended(self._said, self._words, self._framer.taken_ms)
         if self.frames:
             self._send(self._framer.finish())
         self._tell_done(before, not self._words, " ".join(word.text for word in before))
@@ -125,7 +134,7 @@ class SentenceSpeaker:
 
     def _open(self) -> Run:
         label = Label(self._sentence.utterance_id, self._sentence.index)
-        return self._engine.open(self._sentence.text, language=self._sentence.language, label=label)
+        return self._engine.open(self._said.text, language=self._sentence.language, label=label)
 
     def _since_received_ms(self) -> float:
         return 1000 * (asyncio.get_running_loop().time() - self._step.received)
@@ -181,6 +190,6 @@ class SentenceSpeaker:
     def _word_times(self) -> tuple[tuple[SpokenWord, ...], bool]:
         """Words of the sentence, and whether their times are spread by length."""
         duration_ms = self._framer.duration_ms
-        if words := timed_words(self._sentence.text, self._words, duration_ms):
+        if words := timed_words(self._said, self._words, duration_ms):
             return words, False
-        return spread_words(self._sentence.text, self._framer.leading_silence_ms or 0, duration_ms), True
+        return spread_words(self._said, self._framer.leading_silence_ms or 0, duration_ms), True
