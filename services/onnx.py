@@ -11,6 +11,9 @@ from typing import Any
 
 from services.packages import installed
 
+FATAL = 4
+"""onnxruntime's level of severity above that of errors."""
+
 
 def onnxruntime(name: str, extra: str) -> Any:
     """The module. ``name``: the engine that needs it; ``extra``: what installs it.
@@ -57,6 +60,8 @@ class StopToken:
 
     def __init__(self, runtime: Any) -> None:
         self.options = runtime.RunOptions()
+        # A run that is stopped is no error: it is not for the log.
+        self.options.log_severity_level = FATAL
         self.stopped = False
 
     def stop(self) -> None:
