@@ -90,11 +90,11 @@ class ChatRun:
             return
         messages = list(prompt.messages(model, request))
         for number in range(MAX_ROUNDS + 1):
-            if self._cancelled:
-                return
             async with aclosing(self._write(messages)) as sentences:
                 async for sentence in sentences:
                     yield sentence
+            if self._cancelled:
+                return
             ending = self._ending()
             if ending is not None or not self._calls:
                 for text in self._last_words(ending):
@@ -105,6 +105,8 @@ class ChatRun:
             async with aclosing(self._use(messages, number)) as calls:
                 async for call in calls:
                     yield call
+            if self._cancelled:
+                return
         raise EngineError(f"{self._model.name} asked for tools in more than {MAX_ROUNDS} rounds of one answer")
 
     async def _write(self, messages: Sequence[Message]) -> AsyncGenerator[Sentence, None]:

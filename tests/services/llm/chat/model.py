@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,7 +67,8 @@ class FakeModel:
         self, *replies: Reply, reply: Callable[[ChatRequest], Reply] | None = None, tools: bool = True
     ) -> None:
         self.capabilities = ModelCapabilities(tools=tools)
-        self.requests: list[ChatRequest] = []
+        self.requests: deque[ChatRequest] = deque(maxlen=16)
+        self.asked = 0
         self.given = 0
         self.open = 0
         self.warmed = 0
@@ -82,7 +84,8 @@ class FakeModel:
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
         self.requests.append(request)
-        reply = self._reply(request) if self._reply else self._replies[min(len(self.requests), len(self._replies)) - 1]
+        self.asked += 1
+        reply = self._reply(request) if self._reply else self._replies[min(self.asked, len(self._replies)) - 1]
         self.open += 1
         try:
             for piece in reply.text:
@@ -92,7 +95,7 @@ class FakeModel:
             if reply.error is not None:
                 raise reply.error
             for number, (name, arguments) in enumerate(reply.calls):
-                yield ModelToolCall(f"id-{len(self.requests)}-{number}", name, arguments)
+                yield ModelToolCall(f"id-{self.asked}-{number}", name, arguments)
             if reply.reason:
                 yield ChatEnd(reply.reason)  # type: ignore[arg-type]
         finally:

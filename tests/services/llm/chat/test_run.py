@@ -8,7 +8,7 @@ import pytest
 
 from schemas.llm import NextStep
 from services.llm.chat.engine import ChatEngine
-from services.llm.engine import EngineError, ToolResult
+from services.llm.engine import EngineError, Request, ToolResult
 from tests.services.llm.chat.model import AGENT, FakeModel, Reply, agent_section, ask, asks, says
 from tests.services.llm.harness import settings_with
 
@@ -37,9 +37,7 @@ async def test_the_bank_greets_by_itself() -> None:
 
 async def test_sentences_come_before_the_answer_is_complete(tmp_path: Path) -> None:
     engine, model = engine_of(tmp_path, says("Your card is on its way. It comes on Monday. Anything else?"))
-    run = engine.open(
-        __import__("services.llm.engine", fromlist=["Request"]).Request("c", "default", 1, "where is my card")
-    )
+    run = engine.open(Request("c", "default", 1, "where is my card"))
     steps = aiter(run)
     first = await anext(steps)
     assert first.text == "Your card is on its way."
