@@ -121,6 +121,10 @@ class ElevenlabsSection(Section, frozen=True, kw_only=True):
     sample_rate_hz: Annotated[
         Literal[8000, 16000, 22050, 24000], Meta(description="Rate of the audio that is asked for")
     ] = 16000
+    word_times: Annotated[
+        bool,
+        Meta(description="Ask for the times of words too: what a caller heard is known to the word"),
+    ] = True
     connect_ms: Annotated[Milliseconds, Meta(description="Deadline of a connection to the server")] = 3000
 
 
