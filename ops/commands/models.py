@@ -7,7 +7,7 @@ import click
 from config.load import load
 from config.settings import Settings
 from ops.engines import models_wanted
-from ops.models.manifest import Model, load_manifest
+from ops.models.manifest import Model, load_manifest, problem_of
 from ops.models.pull import Puller, PullError, by_hand, pinned_to, unknown_model
 from ops.models.showing import Shown, shown_for, size_text
 from ops.models.store import Store, StoreError
@@ -190,13 +190,16 @@ def _in_settings(settings: Settings) -> tuple[str, ...]:
 
 def _named(name: str, manifest: dict[str, Model], origin: str, sha256: str) -> Model:
     sha256 = sha256.lower()
+    if name not in manifest and not origin:
+        raise click.BadParameter(
+            f"{name!r} stands in no manifest; `callbus models list` names those that do, and --from takes any other"
+        )
     try:
-        if name in manifest:
-            return pinned_to(manifest[name], sha256) if sha256 else manifest[name]
-        if origin:
-            return unknown_model(name, origin, sha256)
+        known = manifest.get(name) or unknown_model(name, origin)
+        model = pinned_to(known, sha256) if sha256 else known
     except PullError as error:
         raise click.UsageError(str(error)) from error
-    raise click.BadParameter(
-        f"{name!r} stands in no manifest; `callbus models list` names those that do, and --from takes any other"
-    )
+    problem = problem_of(model)
+    if problem:
+        raise click.BadParameter(f"{name!r}: {problem}")
+    return model

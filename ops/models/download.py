@@ -15,7 +15,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -135,6 +135,8 @@ class Download:
     def run(self) -> Fetched:
         """Fetch it all, and hold it against size and checksum; the part file is whole afterwards.
 
+        What says its version stays beside it: another run finds the whole file and asks for nothing more.
+
         Raises:
             DownloadError: it can't be fetched, or is not what was wanted. What is here stays for the next run, unless
                 it is known to be wrong.
@@ -157,8 +159,9 @@ class Download:
 
     def discard(self) -> None:
         """Remove what is here."""
-        self._part.unlink(missing_ok=True)
-        self._version_file.unlink(missing_ok=True)
+        with _on_this_disk(self._part):
+            self._part.unlink(missing_ok=True)
+            self._version_file.unlink(missing_ok=True)
         self._hash = hashlib.sha256()
         self._done = self._old_bytes = 0
 
@@ -233,7 +236,8 @@ class Download:
         else:
             self.discard()
             self._total = length
-            self._version_file.write_bytes(msgspec.json.encode(found))
+            with _on_this_disk(self._version_file):
+                self._version_file.write_bytes(msgspec.json.encode(found))
         size = self._wanted.size_bytes
         if size and self._total and self._total != size:
             self.discard()
@@ -257,7 +261,9 @@ class Download:
 
     def _receive(self, response: Any) -> None:
         began, came = time.monotonic(), 0
-        with self._part.open("ab") as file:
+        with _on_this_disk(self._part):
+            opened = self._part.open("ab")
+        with opened as file:
             while step := response.read1(STEP_BYTES):
                 self._write(file, step)
                 came += len(step)
@@ -272,11 +278,9 @@ class Download:
             raise _CutError(f"the connection to {self._host} was cut")
 
     def _write(self, file: IO[bytes], step: bytes) -> None:
-        try:
+        with _on_this_disk(self._part):
             file.write(step)
             file.flush()
-        except OSError as error:
-            raise DownloadError(f"{self._part} can't be written: {error.strerror}") from error
         self._hash.update(step)
         self._done += len(step)
 
@@ -314,7 +318,6 @@ class Download:
         wanted = self._wanted
         right_size = not wanted.size_bytes or fetched.size_bytes == wanted.size_bytes
         if right_size and wanted.sha256 in ("", fetched.sha256):
-            self._version_file.unlink(missing_ok=True)
             return fetched
         resumed = self._old_bytes > 0
         self.discard()
@@ -328,6 +331,15 @@ class Download:
             f"{wanted.url}: what came has the sha256 {fetched.sha256}, and should have {wanted.sha256}; it is removed. "
             "The file there has changed, or was changed on its way; where you trust it: --sha256"
         )
+
+
+@contextlib.contextmanager
+def _on_this_disk(path: Path) -> Iterator[None]:
+    """What fails here is no fault of the network, and is not tried again."""
+    try:
+        yield
+    except OSError as error:
+        raise DownloadError(f"{path} can't be written: {error.strerror}") from error
 
 
 def _words(error: object) -> str:

@@ -12,10 +12,10 @@ import msgspec
 
 from ops.models.archive import ArchiveError, unpack
 from ops.models.download import Download, DownloadError, Fetched, Limits, Wanted, hash_file
-from ops.models.manifest import SCHEMES, Model, ModelFile
+from ops.models.manifest import SCHEMES, Model, ModelFile, Unpack
 from ops.models.store import Store, files_of, remove
 
-ARCHIVES = {".zip": "zip", ".tar.gz": "tar.gz", ".tgz": "tar.gz"}
+ARCHIVES: dict[str, Unpack] = {".zip": "zip", ".tar.gz": "tar.gz", ".tgz": "tar.gz"}
 
 
 class PullError(Exception):
@@ -138,6 +138,9 @@ class Puller:
         shutil.copyfile(path, place)
         fetched = hash_file(place)
         self._watcher.progress(fetched.size_bytes, fetched.size_bytes)
+        if wanted.size_bytes not in (0, fetched.size_bytes):
+            remove(place)
+            raise PullError(f"{path} has {fetched.size_bytes} bytes, and should have {wanted.size_bytes}")
         if wanted.sha256 not in ("", fetched.sha256):
             remove(place)
             raise PullError(f"{path} has the sha256 {fetched.sha256}, and should have {wanted.sha256}")
@@ -163,8 +166,11 @@ class Puller:
         for file, part in files:
             target = staged / model.target_of(file)
             target.parent.mkdir(parents=True, exist_ok=True)
-            # A link, so that a pull that is cut here finds its parts again.
-            target.hardlink_to(part)
+            try:
+                # A link, so that a pull that is cut here finds its parts again.
+                target.hardlink_to(part)
+            except OSError:
+                part.replace(target)
         return staged
 
 
@@ -198,12 +204,12 @@ def source_of(model: Model, file: ModelFile, origin: str) -> str:
     raise PullError(f"{model.name} has {len(model.files)} files ({names}); give the folder that holds them")
 
 
-def unknown_model(name: str, origin: str, sha256: str) -> Model:
+def unknown_model(name: str, origin: str) -> Model:
     """A model that no manifest names, from one file: an archive is unpacked, anything else is the model."""
     url = origin if is_address(origin) else f"https://by.hand/{Path(origin).name}"
-    kind = next((kind for suffix, kind in ARCHIVES.items() if urlsplit(url).path.endswith(suffix)), "")
-    file = ModelFile(url=url, sha256=sha256)
-    return msgspec.convert({"name": name, "engine": "", "files": [msgspec.to_builtins(file)], "unpack": kind}, Model)
+    path = urlsplit(url).path
+    kind: Unpack = next((kind for suffix, kind in ARCHIVES.items() if path.endswith(suffix)), "")
+    return Model(name=name, engine="", files=(ModelFile(url=url),), unpack=kind)
 
 
 def pinned_to(model: Model, sha256: str) -> Model:
