@@ -12,7 +12,7 @@ from config.load import ConfigError
 MULTILINGUAL_TOKENS = 51865
 """Vocabularies from this size on hold the tokens of languages: CTranslate2 decides by it as well."""
 
-_NEEDED = ("model.bin", "tokenizer.json")
+_NEEDED = ("model.bin", "config.json", "tokenizer.json")
 _VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
 
 

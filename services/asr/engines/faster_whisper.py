@@ -172,6 +172,7 @@ class FasterWhisperEngine:
 
     def warm(self) -> None:
         """Load the model and hear a second with it. Raises :class:`ModelLoadError`."""
+        self._loaded()
         times = self._numpy.arange(WARM_S * SAMPLE_RATE_HZ, dtype="float32") / SAMPLE_RATE_HZ
         try:
             self._transcribe(0.1 * self._numpy.sin(2 * math.pi * 220 * times), "")
