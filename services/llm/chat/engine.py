@@ -16,7 +16,9 @@ from services.llm.agent_file import AgentFileError, find_agent, read_document
 from services.llm.chat.agent import build_chat_agent
 from services.llm.chat.calls import END_CALL, TRANSFER_CALL, offered
 from services.llm.chat.model import ChatModel
+from services.llm.chat.prompt import RULES
 from services.llm.chat.run import ChatRun
+from services.llm.chat.safety import Confidential
 from services.llm.engine import Capabilities, EngineError, Request
 from services.llm.tools import ToolError, ToolSpec, load_tools
 
@@ -53,13 +55,22 @@ class ChatEngine:
         self.tools: Sequence[ToolSpec] = tuple(tools)
         self.capabilities = Capabilities(streaming=can.streaming, tools=bool(tools), languages=can.languages)
         self._offered = offered(tools, self.agent.model) if can.tools else ()
+        told = self.agent.model
+        self._confidential = Confidential(
+            f"{told.instructions}\n{RULES}",
+            (
+                told.facts,
+                *(" ".join(texts) for texts in (told.greeting, told.farewell, told.transfer_text, told.refusal)),
+            ),
+            [tool.name for tool in self._offered],
+        )
 
     async def warm(self) -> None:
         """Have the model answer once."""
         await self.model.warm()
 
     def open(self, request: Request) -> ChatRun:
-        return ChatRun(self.model, self.agent, self.tools, self._offered, request, self._clock)
+        return ChatRun(self.model, self.agent, self.tools, self._offered, self._confidential, request, self._clock)
 
     async def close(self) -> None:
         """Let go of the model."""

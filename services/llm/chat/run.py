@@ -12,6 +12,7 @@ from services.llm.chat import prompt
 from services.llm.chat.agent import STATE, ChatAgent
 from services.llm.chat.calls import END_CALL, TRANSFER_CALL, Identity, Sound, Wrong, check
 from services.llm.chat.model import ChatEnd, ChatModel, ChatRequest, Message, ModelToolCall, Token, ToolDescription
+from services.llm.chat.safety import Confidential
 from services.llm.chat.speech import Speech
 from services.llm.chat.stream import Deltas
 from services.llm.engine import Answer, EngineError, Request, Sentence, Step, ToolCall, ToolResult
@@ -37,6 +38,7 @@ class ChatRun:
         agent: ChatAgent,
         tools: Sequence[ToolSpec],
         offered: tuple[ToolDescription, ...],
+        confidential: Confidential,
         request: Request,
         clock: Clock,
     ) -> None:
@@ -50,20 +52,22 @@ class ChatRun:
         self._ttft_ms: float | None = None
         self._identity = Identity(request.customer_data, request.failed_verifications, agent.model.verify_attempts)
         self._slots = dict(request.slots)
-        self._speech = Speech(agent, request.said)
+        self._speech = Speech(agent, confidential, request.said)
         self._text = ""
         self._calls: list[ModelToolCall] = []
         self._corrections = 0
         self._deltas: Deltas | None = None
         self._results: dict[str, ToolResult] = {}
         self._returned = asyncio.Event()
-        self._cancelled = False
+        self._cancelled = asyncio.Event()
 
     async def __aiter__(self) -> AsyncGenerator[Step, None]:
+        if self._cancelled.is_set():
+            return
         try:
             async with aclosing(self._steps()) as steps:
                 async for step in steps:
-                    if self._cancelled:
+                    if self._cancelled.is_set():
                         return
                     yield step
         finally:
@@ -74,7 +78,7 @@ class ChatRun:
         self._returned.set()
 
     async def cancel(self) -> None:
-        self._cancelled = True
+        self._cancelled.set()
         self._returned.set()
         if self._deltas is not None:
             await self._deltas.close()
@@ -93,7 +97,7 @@ class ChatRun:
             async with aclosing(self._write(messages)) as sentences:
                 async for sentence in sentences:
                     yield sentence
-            if self._cancelled:
+            if self._cancelled.is_set():
                 return
             ending = self._ending()
             if ending is not None or not self._calls:
@@ -105,7 +109,7 @@ class ChatRun:
             async with aclosing(self._use(messages, number)) as calls:
                 async for call in calls:
                     yield call
-            if self._cancelled:
+            if self._cancelled.is_set():
                 return
         raise EngineError(f"{self._model.name} asked for tools in more than {MAX_ROUNDS} rounds of one answer")
 
@@ -127,7 +131,7 @@ class ChatRun:
             else:
                 self._calls.append(self._named(delta))
         await self._deltas.close()
-        if self._cancelled:
+        if self._cancelled.is_set():
             return
         if end is None and not self._speech.over:
             raise EngineError(f"{self._model.name} broke off in the middle of an answer")
@@ -180,10 +184,10 @@ class ChatRun:
 
     async def _result(self, tool_call_id: str) -> ToolResult | None:
         """Waits until the tool has returned; the caller of the run bounds the wait. None: cancelled."""
-        while tool_call_id not in self._results and not self._cancelled:
+        while tool_call_id not in self._results and not self._cancelled.is_set():
             self._returned.clear()
             await self._returned.wait()
-        return None if self._cancelled else self._results.pop(tool_call_id)
+        return None if self._cancelled.is_set() else self._results.pop(tool_call_id)
 
     def _learn(self, step: ToolCall, result: ToolResult) -> None:
         """Who the caller is. It is kept in the slots as well, where a script finds it that has to take over."""

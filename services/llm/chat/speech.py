@@ -14,6 +14,8 @@ from difflib import SequenceMatcher
 
 from services.llm.chat.agent import ChatAgent
 from services.llm.chat.model import FinishReason
+from services.llm.chat.safety import Confidential, Guard, Verdict
+from services.llm.chat.screen import Screen
 from services.text.cutting import SentenceCutter
 
 SAME = 0.85
@@ -28,6 +30,9 @@ _END = re.compile(r"[.!?…。！？؟।][\"'”’»)\]]*$")
 class Speech:
     """The sentences of one answer.
 
+    Args:
+        said: sentences of it that the caller has heard already.
+
     Attributes:
         sentences: what it has said, with what was said of it before.
         said: whether the model has said anything since :meth:`begin`.
@@ -35,8 +40,10 @@ class Speech:
         dropped: something was left out that may not be spoken.
     """
 
-    def __init__(self, agent: ChatAgent, said: Sequence[str]) -> None:
+    def __init__(self, agent: ChatAgent, confidential: Confidential, said: Sequence[str]) -> None:
         self._language = agent.language
+        self._refusal = agent.model.refusal
+        self._guard = Guard(confidential, said)
         self._heard = [_words(text) for text in said]
         self._repeating = bool(said)
         self._characters = 0
@@ -47,6 +54,7 @@ class Speech:
 
     def begin(self) -> None:
         """The model begins to write, for the first time or after a tool."""
+        self._screen = Screen()
         self._cutter = SentenceCutter(self._language)
         self.said = False
 
@@ -56,11 +64,20 @@ class Speech:
         if self.over or self._characters > MAX_CHARACTERS:
             self.over = True
             return []
-        return self._say(self._cutter.feed(text))
+        fit = self._say(self._cutter.feed(self._screen.feed(text)))
+        self.dropped = self.dropped or self._screen.dropped
+        if self._screen.over and not self.over:
+            fit += self._say(self._cutter.finish())
+            self.over = True
+        return fit
 
     def finish(self, reason: FinishReason) -> list[str]:
         """The rest of what the model has written."""
-        rest = [] if self.over or reason == "content_filter" else self._cutter.finish()
+        if self.over or reason == "content_filter":
+            self.dropped = self.dropped or reason == "content_filter"
+            return []
+        rest = self._cutter.feed(self._screen.finish())
+        rest += self._cutter.finish()
         if reason == "length" and rest and not _END.search(rest[-1]):
             rest[-1:] = [] if self.said or len(rest) > 1 else [f"{rest[-1].rsplit(None, 1)[0].rstrip(',;:—- ')} …"]
         return self._say(rest)
@@ -72,7 +89,17 @@ class Speech:
         return texts
 
     def _say(self, texts: list[str]) -> list[str]:
-        fit = [text for text in texts if any(map(str.isalnum, text)) and not self._repeated(text)]
+        fit: list[str] = []
+        for text in texts:
+            if self.over or self._repeated(text):
+                continue
+            verdict, plain = self._guard.look(text)
+            self.dropped = self.dropped or (verdict is not Verdict.SAY and any(map(str.isalnum, text)))
+            self.over = verdict in (Verdict.END, Verdict.LEAK)
+            if verdict is Verdict.SAY:
+                fit.append(plain)
+            elif verdict is Verdict.LEAK:
+                fit.extend(self._refusal)
         self.sentences += fit
         self.said = self.said or bool(fit)
         return fit
