@@ -154,3 +154,10 @@ class PipecatSection(Section, frozen=True, kw_only=True):
     sample_rate_hz: Annotated[
         Literal[8000, 16000, 22050, 24000], Meta(description="Rate of the audio that a service is asked for")
     ] = 16000
+    spare_services: Annotated[
+        int, Meta(ge=0, le=64, description="Connected services that wait ready, beside those in use")
+    ] = 1
+    most_services: Annotated[
+        int,
+        Meta(ge=0, le=4096, description="Services that a worker has at once, as an account allows; 0: any number"),
+    ] = 0

@@ -26,6 +26,7 @@ class Capabilities(NamedTuple):
         languages: language codes; empty: any.
         sample_rates_hz: rates of audio that ``accept`` takes; the caller's 8,000 Hz is resampled to the first one
             where it isn't among them.
+        waits: ``finish`` waits for somebody else more than it works, so that many runs may be inside one at once.
     """
 
     streaming: bool = True
@@ -35,6 +36,7 @@ class Capabilities(NamedTuple):
     blocking: bool = True
     languages: tuple[str, ...] = ("en",)
     sample_rates_hz: tuple[int, ...] = (8000,)
+    waits: bool = False
 
 
 class Transcript(NamedTuple):

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 THREADS = 2
 """Enough for an engine that keeps Python's lock while it works, and for one that does not on a small machine."""
+WAITING_THREADS = 16
+"""For an engine that waits for a provider: so many transcripts can be due at once."""
 SPARE_THREADS = 8
 """Most threads that replace such as hang; after that the engine is broken and every run times out."""
 

@@ -16,7 +16,7 @@ from services.asr.call import AsrCall, Tools
 from services.asr.detector import VoiceModel, load_detector
 from services.asr.engine import Engine, load_engine
 from services.asr.judge import TurnDesk
-from services.asr.pool import EnginePool
+from services.asr.pool import THREADS, WAITING_THREADS, EnginePool
 from services.asr.turn_model import TurnModel, load_turn_model
 
 EXIT_CONFIGURATION = 2
@@ -45,7 +45,8 @@ class AsrWorker:
             accept=self._accept,
             engine=engine.name,
         )
-        pool, clock = EnginePool(), clock or SystemClock()
+        clock = clock or SystemClock()
+        pool = EnginePool(WAITING_THREADS if engine.capabilities.waits else THREADS)
         self._tools = Tools(
             connection=connection,
             settings=settings,

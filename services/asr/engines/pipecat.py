@@ -53,18 +53,19 @@ class PipecatEngine:
         # pipecat takes seconds to import: only where it is used, and only now that it is known to be there.
         from pipecat.services.stt_service import SegmentedSTTService
 
-        from services.pipecat.listening import ListeningHarness
+        from services.pipecat.listening import Habits, ListeningHarness
         from services.pipecat.pool import ServicePool
 
         rate_hz = settings.pipecat.sample_rate_hz
         streaming = not issubclass(recipe.service, SegmentedSTTService)
         self.capabilities = Capabilities(
-            streaming=streaming, partials=streaming, languages=(), sample_rates_hz=(rate_hz,)
+            streaming=streaming, partials=streaming, languages=(), sample_rates_hz=(rate_hz,), waits=True
         )
         self.deadline_s = MARGIN * section.deadline_ms / 1000
         self.host = Host("asr")
+        habits = Habits()
         self.pool: ServicePool[ListeningHarness] = ServicePool(
-            lambda: ListeningHarness(recipe, rate_hz),
+            lambda: ListeningHarness(recipe, rate_hz, habits),
             spare=settings.pipecat.spare_services,
             most=settings.pipecat.most_services,
         )
@@ -76,6 +77,11 @@ class PipecatEngine:
 
     def open(self, listen_for: ListenFor) -> PipecatRun:
         return PipecatRun(self)
+
+    def close(self) -> None:
+        """Let go of the services."""
+        self.host.start(self.pool.close()).result(WARM_S)
+        self.host.close()
 
     async def hear(self, run: PipecatRun) -> str:
         """The transcript of a run's audio. In the host's thread.
