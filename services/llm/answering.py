@@ -20,7 +20,7 @@ from services.llm.fillers import Fillers
 from services.llm.guessing import Steps
 from services.llm.manners import Manners
 from services.llm.record import AgentRecord, Timing
-from services.llm.tools import Toolbox, ToolContext
+from services.llm.tools import Toolbox, ToolContext, ToolOutcome, unverified
 
 log = get_logger(__name__)
 
@@ -193,7 +193,13 @@ class Answering:
 
     async def _work(self, tool_call_id: str, name: str, arguments: dict[str, Any]) -> ToolResult:
         context = ToolContext(tool_call_id, self._conversation.call_id, self._conversation.tenant)
-        outcome = await self._toolbox.call(name, arguments, context)
+        spec = self._toolbox.specs.get(name)
+        if spec is not None and (argument := unverified(spec, arguments, self._conversation.customer_data())):
+            # Whatever engine it is: on behalf of whom it runs is decided by what tools have said, and by nothing else.
+            detail = f"tool {name!r}: {argument} is of nobody who was verified in this call"
+            outcome = ToolOutcome({}, "invalid_argument", detail)
+        else:
+            outcome = await self._toolbox.call(name, arguments, context)
         self._record.tool_returned(self.turn, tool_call_id, name, outcome)
         if outcome.error:
             self._record.failure(outcome.error, self.turn, outcome.detail)

@@ -136,6 +136,7 @@ class Bank:
                 VerifyCustomer,
                 self.verify_customer,
                 identifies=True,
+                told_digits=("card_last_four",),
             ),
             ToolSpec(
                 "card_status",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
 
@@ -43,8 +43,9 @@ class ToolSpec(NamedTuple):
     """A tool: ``arguments`` is the msgspec struct that its arguments must fit; ``function`` may block.
 
     ``identifies``: its result says who the caller is (``verified`` and customer data) and is kept in the context.
-    ``verified_arguments``: arguments that say on whose behalf it runs. A model may only give them the value that the
-    field of the same name had in the result of a tool that identifies, in this call; else the tool is not run.
+    ``verified_arguments``: arguments that say on whose behalf it runs. It only runs where each has the value that the
+    field of the same name had in the result of a tool that identifies, in this call (:func:`unverified`).
+    ``told_digits``: arguments of digits that a model may only give where the caller has said or keyed them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class ToolSpec(NamedTuple):
     function: Callable[[Any, ToolContext], dict[str, Any]]
     identifies: bool = False
     verified_arguments: tuple[str, ...] = ()
+    told_digits: tuple[str, ...] = ()
 
 
 class ToolOutcome(NamedTuple):
@@ -118,6 +120,17 @@ class Toolbox:
         except Exception as error:
             # A tool is somebody else's code: whatever it raises becomes an outcome, recorded and apologised for.
             return ToolOutcome({}, "tool_failed", f"tool {name!r} raised {type(error).__name__}")
+
+
+def unverified(spec: ToolSpec, arguments: Mapping[str, Any], customer_data: Mapping[str, Any]) -> str:
+    """The argument that is of nobody who was verified in this call; empty: there is none.
+
+    ``customer_data``: what tools that identify have said in this call.
+    """
+    for name in spec.verified_arguments:
+        if name in arguments and (not customer_data.get(name) or arguments[name] != customer_data[name]):
+            return name
+    return ""
 
 
 def describe(spec: ToolSpec) -> dict[str, Any]:

@@ -11,9 +11,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from schemas.session import Speaker
 from services.llm.agent_file import ModelSection
 from services.llm.chat.model import ModelToolCall, ToolDescription
-from services.llm.tools import ToolSpec, describe
+from services.llm.digits import digit_runs
+from services.llm.engine import Request
+from services.llm.matching import words_of
+from services.llm.tools import ToolSpec, describe, unverified
 
 END_CALL, TRANSFER_CALL = "end_call", "transfer_call"
 NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -33,22 +37,32 @@ class Wrong(NamedTuple):
 
 
 class Identity:
-    """Who the caller is, as far as tools have said so in this call.
+    """Who the caller is, as far as tools have said so in this call, and what digits the caller has told.
 
     Args:
-        data: what they said before this answer.
-        failed: how often they said that the caller is nobody they know; ``attempts``: how often they may.
+        request: what is known before this answer.
+        attempts: how often tools may say that the caller is nobody they know.
+        language: of the caller: only English digits are known by their names, so in other languages those count that
+            are written as digits, and where there are none nothing is held against the model.
     """
 
-    def __init__(self, data: Mapping[str, Any], failed: int, attempts: int) -> None:
-        self.data = dict(data)
-        self._failed = failed
+    def __init__(self, request: Request, attempts: int, language: str) -> None:
+        self.data = dict(request.customer_data)
+        self._failed = request.failed_verifications
         self._attempts = attempts
+        texts = [exchange.text for exchange in request.history if exchange.speaker is Speaker.CALLER]
+        words = [word for text in (*texts, request.text, request.digits) for word in words_of(text)]
+        self._digits = "".join(digit_runs(words))
+        self._knows_digits = language.partition("-")[0].lower() == "en" or bool(self._digits)
 
     @property
     def exhausted(self) -> bool:
         """Whether no further verification is tried."""
         return self._failed >= self._attempts
+
+    def told(self, value: object) -> bool:
+        """Whether the caller has said or keyed these digits, in one go or in several."""
+        return not self._knows_digits or str(value) in self._digits
 
     def learn(self, result: Mapping[str, Any]) -> None:
         """What a tool that identifies has said."""
@@ -83,9 +97,12 @@ def check(call: ModelToolCall, specs: Mapping[str, ToolSpec], identity: Identity
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return Wrong("The arguments are no JSON object.")
     arguments = msgspec.to_builtins(checked)
-    for name in spec.verified_arguments:
-        if name in arguments and (not identity.data.get(name) or arguments[name] != identity.data[name]):
-            return Wrong(f"{name} is not verified in this call. Verify the caller first; never guess it.")
+    if name := unverified(spec, arguments, identity.data):
+        return Wrong(f"{name} is not verified in this call. Verify the caller first; never guess it.")
+    if name := next(
+        (name for name in spec.told_digits if name in arguments and not identity.told(arguments[name])), ""
+    ):
+        return Wrong(f"The caller has not told {name}. Ask the caller for it; never guess it.")
     if spec.identifies and identity.exhausted:
         return Wrong("Too many verifications have failed in this call. Tell the caller that you can not verify them.")
     return Sound(spec, arguments)

@@ -50,7 +50,7 @@ class ChatRun:
         self._clock = clock
         self._opened_us = clock.elapsed_us()
         self._ttft_ms: float | None = None
-        self._identity = Identity(request.customer_data, request.failed_verifications, agent.model.verify_attempts)
+        self._identity = Identity(request, agent.model.verify_attempts, agent.language)
         self._slots = dict(request.slots)
         self._speech = Speech(agent, confidential, request.said)
         self._text = ""

@@ -31,7 +31,7 @@ SOON_S = 0.5
 RUNS = 500
 TURNS = {
     "greeting": Request("call-1", "default", 0),
-    "words": Request("call-1", "default", 1, "Where is my card?", why="silence"),
+    "words": Request("call-1", "default", 1, "Where is my card that ends with 4271?", why="silence"),
     "keys": Request("call-1", "default", 1, digits="4271#", why="dtmf"),
     "silence": Request("call-1", "default", 3, why="timeout"),
     "blank": Request("call-1", "default", 3, " \n\t "),
