@@ -19,6 +19,10 @@ FAILED, TIMEOUT, EMPTY, CUT = REASONS = ("failed", "timeout", "empty", "cut")
 """Why a try came to nothing: it raised or gave rubbish, let its time pass, ended without output, broke off after it."""
 
 
+TAKEOVER_HEARD = "nothing: the next engine took over"
+"""What the caller hears of a :class:`Takeover`."""
+
+
 class Figures(Protocol):
     """Takes what is counted of a stage's engines."""
 

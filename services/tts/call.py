@@ -286,6 +286,7 @@ class SpeechCall:
                 epoch=self._claim.epoch,
                 record=self._telling.synthesis,
                 room=lambda framer: self._room(sentence, framer),
+                taken_over=lambda takeover: self._telling.taken_over(takeover, sentence.turn),
                 shape_text=self._settings.shape_text,
             ),
             self._ledger.utterance(sentence.utterance_id),

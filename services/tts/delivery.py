@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Callable
 from enum import Enum, auto
 
+from services.resilience.attempts import StageDownError
 from services.tts.apology import Apology
 from services.tts.ledger import Utterance
 from services.tts.speaker import SentenceSpeaker
@@ -67,7 +68,8 @@ class SentenceDelivery:
         left_ms: float = self._deadline_ms
         if not self._utterance.sent:
             left_ms -= 1000 * (asyncio.get_running_loop().time() - begun)
-        if left_ms >= TRY_MS_MIN:
+        # Engines that stand in for each other have made their tries.
+        if left_ms >= TRY_MS_MIN and not isinstance(error, StageDownError):
             self._fail(error, HEARS_PAUSE)
             error = await self._try(left_ms)
             if error is None:
@@ -91,7 +93,8 @@ class SentenceDelivery:
         return speaker
 
     async def _without(self, error: Exception) -> Outcome:
-        """The engine does not say it: go on from the try that came furthest."""
+        """No engine says it: go on from the try that came furthest. What a caller hears of a stage that is down is
+        decided here and nowhere else."""
         apology = self._apology if self._deserves_apology() else None
         try:
             sent = [speaker for speaker in self.tries if speaker.frames]

@@ -10,10 +10,12 @@ from bus.clock import wall_us
 from bus.interface import Connection
 from schemas.audio import Codec
 from schemas.tts import SpokenWord, TtsDone, TtsStarted
+from services.resilience.attempts import Takeover
 from services.text.shaped import as_written
 from services.text.speakable import shape
 from services.tts.apology import Apology
 from services.tts.engine import Engine, Label, Run, WordStart
+from services.tts.failover import FailoverRun
 from services.tts.framing import SentenceFramer
 from services.tts.ledger import Speak
 from services.tts.words import spread_words, timed_words, words_ended
@@ -43,8 +45,10 @@ class SentenceSpeaker:
         record: Record,
         room: Callable[[SentenceFramer], Awaitable[None]],
         shape_text: bool = True,
+        taken_over: Callable[[Takeover], None] | None = None,
     ) -> None:
-        """``room`` waits until more audio may be sent. ``shape_text``: the engine gets the words that are spoken."""
+        """``room`` waits until more audio may be sent. ``shape_text``: the engine gets the words that are spoken.
+        ``taken_over``: told where another engine goes on with it."""
         self._leg = leg
         self._engine = engine
         self._step = step
@@ -54,6 +58,9 @@ class SentenceSpeaker:
         self._epoch = epoch
         self._record = record
         self._room = room
+        self._taken_over = taken_over
+        self._takeovers = 0
+        self._engine_name = engine.capabilities.name
         self._framer = SentenceFramer(
             leg.codec,
             engine.capabilities.sample_rate_hz,
@@ -78,6 +85,7 @@ class SentenceSpeaker:
 
         Raises:
             TimeoutError: the engine gave nothing for that long.
+            StageDownError: none of several engines is left.
             Exception: what the engine raised.
         """
         if self.queue_wait_ms is None:
@@ -101,6 +109,7 @@ class SentenceSpeaker:
                         chunk = await anext(chunks)
                 except StopAsyncIteration:
                     break
+                self._notice(run)
                 self._words += chunk.words
                 self._send(self._framer.feed(chunk.pcm))
                 # The engine may be far ahead: everyone else on this loop has a turn between two chunks.
@@ -108,8 +117,14 @@ class SentenceSpeaker:
                 await self.wait_for_room()
                 if self.frames:
                     deadline = loop.time() + next_ms / 1000
+        except TimeoutError:
+            if not isinstance(run, FailoverRun):
+                raise
+            run.cancel()
+            raise run.down() from None
         finally:
             run.cancel()
+            self._notice(run)
 
     def apologise(self, apology: Apology) -> None:
         """Say this in place of the sentence, or of its rest: the edge has the beginning of it already, perhaps."""
@@ -135,6 +150,15 @@ class SentenceSpeaker:
     def _open(self) -> Run:
         label = Label(self._sentence.utterance_id, self._sentence.index)
         return self._engine.open(self._said.text, language=self._sentence.language, label=label)
+
+    def _notice(self, run: Run) -> None:
+        """Tell who took over, and remember who speaks, where several engines stand in for each other."""
+        if isinstance(run, FailoverRun):
+            self._engine_name = run.engine or self._engine_name
+            for takeover in run.takeovers[self._takeovers :]:
+                self._takeovers += 1
+                if self._taken_over is not None:
+                    self._taken_over(takeover)
 
     def _since_received_ms(self) -> float:
         return 1000 * (asyncio.get_running_loop().time() - self._step.received)
@@ -162,7 +186,7 @@ class SentenceSpeaker:
                 index=sentence.index,
                 ttfb_ms=round(self.ttfb_ms, 3),
                 leading_silence_ms=leading_silence_ms,
-                engine=self._engine.capabilities.name,
+                engine=self._engine_name,
                 bus_hop_ms=round(self._step.bus_hop_ms, 3),
                 queue_wait_ms=round(self.queue_wait_ms or 0.0, 3),
             )

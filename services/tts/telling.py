@@ -6,17 +6,20 @@ from collections.abc import Callable
 
 from bus.clock import wall_us
 from bus.logs import get_logger
+from bus.metrics import EngineFigures
 from bus.ownership import Claim
 from schemas.base import Event
 from schemas.failure import FAILURES, Failure
 from schemas.llm import LlmSentence
 from schemas.tts import TtsDone, TtsStarted
+from services.resilience.attempts import FAILED, TAKEOVER_HEARD, TIMEOUT, StageDownError, Takeover
 from services.tts.delivery import HEARS_NOTHING
 from services.tts.ledger import SpeechLedger
 
 log = get_logger(__name__)
 
 STAGE = "tts"
+ENGINES = EngineFigures(STAGE)
 
 
 class SpeechTelling:
@@ -79,10 +82,18 @@ class SpeechTelling:
 
     def engine_failed(self, error: Exception, hears: str, sentence: LlmSentence, engine: str, deadline_ms: int) -> None:
         """Record what the engine did. Its own words may hold what was to be said, so only their type is told."""
-        if isinstance(error, TimeoutError):
+        if isinstance(error, StageDownError):
+            self.fail("stage_down", sentence.turn, str(error), hears)
+        elif isinstance(error, TimeoutError):
+            ENGINES.error(engine, TIMEOUT)
             self.fail("engine_timeout", sentence.turn, f"no audio within {deadline_ms} ms", hears)
         else:
+            ENGINES.error(engine, FAILED)
             self.fail("engine_failed", sentence.turn, f"{engine}: {type(error).__name__}", hears)
+
+    def taken_over(self, takeover: Takeover, turn: int) -> None:
+        """Record that another engine went on with a sentence."""
+        self.fail(takeover.code, turn, takeover.detail, TAKEOVER_HEARD)
 
     def fail(self, code: str, turn: int, detail: str, hears: str = HEARS_NOTHING) -> None:
         """Record a failure; ``hears``: what the caller hears of it."""

@@ -14,6 +14,7 @@ from schemas.session import Stage
 from services.tts.apology import Apology, keep_apology
 from services.tts.call import SpeechCall
 from services.tts.engine import Engine, load_engine
+from services.tts.failover import load_engines
 from services.tts.framing import SentenceFramer
 
 
@@ -68,12 +69,12 @@ class TtsWorker:
 
 
 async def warm_engine(settings: Settings) -> Engine:
-    """The engine of the settings, loaded, and with it what turns its audio into frames.
+    """The engine of the settings, or several as one, loaded, and with it what turns its audio into frames.
 
     Raises:
         ConfigError: engine or voice can't be used, or a package is missing.
     """
-    engine = load_engine(settings.tts.engine, settings.tts, settings)
+    engine = load_engines(settings, load_engine)
     await engine.warm()
     try:
         SentenceFramer(Codec.PCMU, engine.capabilities.sample_rate_hz, 0, 0).finish()
