@@ -1,4 +1,7 @@
-"""What ``callbus doctor`` looks at: one function per thing, each with the command that mends it."""
+"""What ``callbus doctor`` looks at: one function per thing, each with the command that mends it.
+
+Engines and models: ``ops/engine_checks.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,8 @@ import asyncio
 import os
 import shutil
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from bus.client import connect
 from bus.errors import BusError
@@ -19,29 +21,13 @@ from bus.server import nats_server_binary
 from config.load import ConfigError, load
 from config.settings import Settings
 from edge.net.udp import PortTakenError, bind_sip
+from ops.check import Check, State
+from ops.engine_checks import check_choices, check_models, check_others
 from ops.session import given_nats_url
 from schemas.session import WorkerRecord
 
-State = Literal["ok", "missing", "optional"]
 MIN_FREE_BYTES = 1_073_741_824
 BUS_LIMIT_S = 10.0
-
-
-class Check(NamedTuple):
-    """One finding. ``state`` missing: callbus can't run as configured; optional: something would be better with it."""
-
-    name: str
-    state: State
-    finding: str
-    mend: str = ""
-
-
-ENGINE_PACKAGES: dict[tuple[str, str], tuple[str, str]] = {
-    ("asr", "pocketsphinx"): ("pocketsphinx", "pocketsphinx"),
-    ("vad", "silero"): ("onnxruntime", "silero"),
-    ("tts", "espeak"): ("espeakng_loader", "espeak"),
-}
-"""(what, engine) -> (module it needs, extra that brings it)."""
 
 
 def check_python() -> Check:
@@ -56,21 +42,6 @@ def check_settings() -> Check:
     except ConfigError as error:
         return Check("settings", "missing", str(error), "callbus config show")
     return Check("settings", "ok", "all allowed")
-
-
-def check_engines(settings: Settings) -> list[Check]:
-    """The packages of the engines that are configured."""
-    chosen = (("asr", settings.asr.engine), ("vad", settings.asr.vad), ("tts", settings.tts.engine))
-    found = []
-    for what, engine in chosen:
-        module, extra = ENGINE_PACKAGES.get((what, engine), ("", ""))
-        if not module or find_spec(module) is not None:
-            found.append(Check(f"{what} engine", "ok", engine))
-        else:
-            found.append(
-                Check(f"{what} engine", "missing", f"{engine} needs {module}", f"pip install 'callbus[{extra}]'")
-            )
-    return found
 
 
 class Bus(NamedTuple):
@@ -185,11 +156,13 @@ def all_checks() -> list[Check]:
     bus = asyncio.run(look_at_bus(settings))
     return [
         *found,
-        *check_engines(settings),
+        *check_choices(settings),
         *check_nats(bus, named=bool(given_nats_url())),
         check_sip_port(settings, bus),
         check_disk(),
         check_cores(),
+        *check_others(settings),
+        *check_models(settings),
         check_program("sipp", "sip-tester", "not here; some end-to-end tests need it"),
         check_program("baresip", "baresip-core", "not here; some end-to-end tests need it"),
         check_program("kamailio", "kamailio", "not here; some end-to-end tests need it"),

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection
 
 from bus.interface import Connection
 from ops.caller.report import CallReport
-from ops.hearing import Verdict
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallOffered, DtmfIn
 from schemas.failure import Failure
@@ -64,15 +63,6 @@ class LiveTranscript:
 def caller_side(report: CallReport) -> bytes:
     """What the caller received, 16-bit PCM at 8,000 Hz."""
     return bytes(report.recording.heard.pcm) if report.recording is not None else b""
-
-
-def verdict_lines(verdict: Verdict) -> list[str]:
-    """What the recogniser heard, and what it missed."""
-    lines = ["what a recogniser heard in the audio that the caller received:"]
-    lines += [f"{utterance.start_ms / 1000:7.2f} s  {utterance.text}" for utterance in verdict.utterances]
-    if verdict.reached:
-        return [*lines, "GOAL REACHED: the caller heard everything that was to be heard, in order"]
-    return [*lines, *(f"NOT HEARD: {phrase}" for phrase in verdict.missing), "GOAL NOT REACHED"]
 
 
 async def stored_lines(connection: Connection, call_id: str, tenant: str) -> list[str]:

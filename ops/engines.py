@@ -6,16 +6,20 @@ Nothing is imported to find out: an engine's package may be large.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import click
 
 from config.load import ConfigError
 from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("asr", "llm", "tts")
+READY_S = 40.0
+MODELS_READY_S = 240.0
 FOLDERS = {
     "asr": ROOT / "services/asr/engines",
     "llm": ROOT / "services/llm/engines",
@@ -161,3 +165,18 @@ def _check_agent(agent: str) -> None:
 def with_overrides(variables: Mapping[str, str]) -> dict[str, str]:
     """This process's environment with those variables over it."""
     return {**os.environ, **variables}
+
+
+def ready_timeout_s(settings: Settings) -> float:
+    """How long services with these settings may take to be ready: models are large, and are run once before."""
+    return MODELS_READY_S if any(models_wanted(settings)) else READY_S
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--asr``, ``--llm``, ``--tts`` and ``--agent`` of a command; they win over the settings."""
+    text = "Agent in place of the setting llm.agent: a name in config/agents, or a file."
+    command = click.option("--agent", default="", metavar="NAME", help=text)(command)
+    for stage in reversed(STAGES):
+        text = f"Engine in place of the setting {stage}.engine; an unknown name lists those that there are."
+        command = click.option(f"--{stage}", default="", metavar="NAME", help=text)(command)
+    return command

@@ -29,13 +29,31 @@ MARGIN_MS = 120
 """Silence kept around a sentence, so that the recogniser hears its first and last sound."""
 
 
-class Demonstration(NamedTuple):
-    """A file of config/demos: what the caller says, and what it must hear."""
+class EventGoal(NamedTuple):
+    """What a call's events must show where no recogniser can judge the words.
 
+    Attributes:
+        turns: so often at least the caller was understood.
+        answers: so many sentences at least were played to the caller each time.
+        failures: failure events, at most.
+        ended: reasons for which the call may have ended.
+    """
+
+    turns: int
+    answers: int
+    failures: int
+    ended: tuple[str, ...]
+
+
+class Demonstration(NamedTuple):
+    """A file of config/demos: what the caller says, and what it must hear. ``name``: the agent that it was made for."""
+
+    name: str
     caller_voice: str
     say: tuple[str, ...]
     heard: tuple[str, ...]
     instead: tuple[str, ...]
+    events: EventGoal
 
 
 class Utterance(NamedTuple):
@@ -64,12 +82,20 @@ def load_demonstration(path: Path) -> Demonstration:
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-        goal = data["goal"]
+        goal, events = data["goal"], data["goal"]["events"]
         return Demonstration(
-            data.get("caller_voice", "en-us+klatt4"), tuple(data["say"]), tuple(goal["heard"]), tuple(goal["instead"])
+            path.stem,
+            data.get("caller_voice", "en-us+klatt4"),
+            tuple(data["say"]),
+            tuple(goal["heard"]),
+            tuple(goal["instead"]),
+            EventGoal(int(events["turns"]), int(events["answers"]), int(events["failures"]), tuple(events["ended"])),
         )
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise ConfigError(f"demonstration {path}: {error!r}; it needs say, [goal] heard and [goal] instead") from error
+    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"demonstration {path}: {error!r}; it needs say, [goal] heard, [goal] instead, and [goal.events] turns, "
+            "answers, failures and ended"
+        ) from error
 
 
 class Judge:

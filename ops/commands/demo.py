@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,11 @@ from ops.caller.call import CallOptions, place_call
 from ops.caller.report import CallReport
 from ops.caller.script import CallScript, Say, Step, WaitForSilence
 from ops.callview import CallView, view_of
-from ops.demonstration import LiveTranscript, caller_side, stored_lines, verdict_lines
-from ops.hearing import Demonstration, Judge, Verdict, load_demonstration
+from ops.demonstration import LiveTranscript, caller_side, stored_lines
+from ops.engine_checks import check_engines
+from ops.engines import engine_options, overrides, ready_timeout_s, with_overrides
+from ops.hearing import Demonstration, Judge, load_demonstration
+from ops.judging import Decision, How, Judgement, decide, judge_events, judgement_lines
 from ops.page import latency_lines
 from ops.rendering import render_call
 from ops.session import as_json_text, fail, given_nats_url, json_option, log_to_stderr, program_name
@@ -43,9 +46,27 @@ class Outcome:
 
     report: CallReport
     view: CallView
-    verdict: Verdict
+    judgement: Judgement
     wav: Path
     stored: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a demo runs, and how it is judged. ``chosen``: variables of the options over the settings."""
+
+    settings: Settings
+    chosen: Mapping[str, str]
+    demonstration: Demonstration
+    decision: Decision
+    output: Path
+    keep: bool
+    as_json: bool
+
+    @property
+    def patient(self) -> bool:
+        """Whether the agent may take its time, as one that is a model does."""
+        return self.settings.llm.engine != "scripted"
 
 
 @click.command()
@@ -57,29 +78,48 @@ class Outcome:
     help="Where the WAV goes.",
 )
 @click.option("--keep", is_flag=True, help="Leave everything running afterwards, to look at the call; Ctrl-C ends it.")
+@engine_options
+@click.option(
+    "--judge",
+    type=click.Choice(["audio", "events", "auto"]),
+    default="auto",
+    show_default=True,
+    help="Who decides: a recogniser that hears the audio, the call's events, or whichever can with these engines.",
+)
 @json_option
-def demo(output: Path, keep: bool, as_json: bool) -> None:
+def demo(output: Path, keep: bool, asr: str, llm: str, tts: str, agent: str, judge: How, as_json: bool) -> None:
     """Start everything on free ports, call the bank's agent over SIP, ask for the card, and judge what was heard.
 
-    Exit code 0 only if a recogniser that hears nothing but the audio the caller received finds the goal reached.
+    Exit code 0 only if a recogniser that hears nothing but the audio the caller received finds the goal reached; with
+    an agent or a voice that it can't judge, if the call's events show a conversation. The verdict says who decided.
     Leaves one file, the call as stereo WAV; everything else is removed. With NATS_URL the call stays on that server.
     """
-    settings = load()
-    demonstration = load_demonstration(DEMOS / f"{settings.llm.agent}.toml")
+    chosen = overrides(asr, llm, tts, agent)
+    settings = load(with_overrides(chosen))
+    demonstration = load_demonstration(_demonstration_of(settings.llm.agent))
+    decision = decide(judge, settings, demonstration)
+    check_engines(settings)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         fail(f"folder {output} can't be made: {error.strerror}; give another: --output DIR")
     log_to_stderr()
     try:
-        outcome = asyncio.run(_interruptible(_run(settings, demonstration, output, keep, as_json)))
+        plan = Plan(settings, chosen, demonstration, decision, output, keep, as_json)
+        outcome = asyncio.run(_interruptible(_run(plan)))
     except StartError as error:
         fail(str(error))
     except BusError as error:
         fail(f"the bus failed during the call: {error}")
     except (KeyboardInterrupt, asyncio.CancelledError):
         fail("stopped before the call was over; nothing is left running", 130)
-    raise SystemExit(0 if outcome.verdict.reached else 1)
+    raise SystemExit(0 if outcome.judgement.reached else 1)
+
+
+def _demonstration_of(agent: str) -> Path:
+    """The agent's own demonstration, else the bank's: its caller talks to any agent."""
+    own = DEMOS / f"{agent}.toml"
+    return own if own.is_file() else DEMOS / "bank.toml"
 
 
 async def _interruptible(work: Coroutine[Any, Any, Outcome]) -> Outcome:
@@ -90,36 +130,39 @@ async def _interruptible(work: Coroutine[Any, Any, Outcome]) -> Outcome:
     return await task
 
 
-async def _run(settings: Settings, demonstration: Demonstration, output: Path, keep: bool, as_json: bool) -> Outcome:
+async def _run(plan: Plan) -> Outcome:
     def say(text: str = "") -> None:
-        click.echo(text, err=as_json)
+        click.echo(text, err=plan.as_json)
 
     with tempfile.TemporaryDirectory(prefix="callbus-demo-") as folder:
         say("starting nats-server, edge, asr, llm, tts, each a process of its own ...")
-        supervisor = Supervisor(_plan(settings, Path(folder)))
-        judge = Judge(demonstration)
-        warming = asyncio.create_task(asyncio.to_thread(judge.warm))
+        supervisor = Supervisor(_system(plan, Path(folder)))
+        judge = Judge(plan.demonstration) if plan.decision.listen else None
+        warming = asyncio.create_task(asyncio.to_thread(judge.warm)) if judge is not None else None
         try:
             await supervisor.start()
             target = f"sip:bank@{HOST}:{supervisor.sip_port}"
             say(f"ready; calling {target}\n")
-            outcome = await _call(supervisor, target, demonstration, output, as_json)
-            await warming
-            outcome.verdict = await asyncio.to_thread(judge.judge, caller_side(outcome.report))
-            if as_json:
+            outcome = await _call(supervisor, target, plan)
+            if judge is not None and warming is not None:
+                await warming
+                heard = await asyncio.to_thread(judge.judge, caller_side(outcome.report))
+                outcome.judgement = outcome.judgement._replace(heard=heard)
+            if plan.as_json:
                 click.echo(_json(outcome))
             else:
-                for line in _page(outcome, supervisor.nats_url if keep else ""):
+                for line in _page(outcome, supervisor.nats_url if plan.keep else ""):
                     say(line)
-            if keep:
+            if plan.keep:
                 await _wait_for_interrupt()
         finally:
-            warming.cancel()
+            if warming is not None:
+                warming.cancel()
             await supervisor.stop()
     return outcome
 
 
-def _plan(settings: Settings, folder: Path) -> SystemPlan:
+def _system(plan: Plan, folder: Path) -> SystemPlan:
     environment = {
         "CALLBUS_EDGE__HOST": HOST,
         "CALLBUS_EDGE__SIP_PORT": "0",
@@ -127,26 +170,20 @@ def _plan(settings: Settings, folder: Path) -> SystemPlan:
     }
     given = {name: value for name, value in environment.items() if name not in os.environ}
     return SystemPlan(
-        settings=settings,
+        settings=plan.settings,
         data=folder,
         nats_url=given_nats_url(),
-        environment=given,
+        environment={**given, **plan.chosen},
         drain_s=2.0,
+        ready_timeout_s=ready_timeout_s(plan.settings),
     )
 
 
-async def _call(
-    supervisor: Supervisor, target: str, demonstration: Demonstration, output: Path, as_json: bool
-) -> Outcome:
+async def _call(supervisor: Supervisor, target: str, plan: Plan) -> Outcome:
     connection = supervisor.connection
-    transcript = LiveTranscript(lambda line: click.echo(line, err=as_json), supervisor.edge_names)
+    transcript = LiveTranscript(lambda line: click.echo(line, err=plan.as_json), supervisor.edge_names)
     following = await follow_all(connection, (), transcript.take, service="demo")
-    steps: list[Step] = [WaitForSilence()]
-    for text in demonstration.say:
-        steps += [Say(text), WaitForSilence(patience_s=8.0)]
-    report = await place_call(
-        target, CallScript(tuple(steps)), options=CallOptions(voice=demonstration.caller_voice, call_limit_s=90.0)
-    )
+    report = await place_call(target, _script(plan), options=_options(plan))
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(transcript.ended.wait(), SETTLE_S)
     await following.close()
@@ -158,9 +195,24 @@ async def _call(
         )
     view = await _settled(connection, call_id, tenant)
     rendering = await render_call(connection, call_id, tenant)
-    wav = output / f"callbus-demo-{call_id[-8:]}.wav"
+    wav = plan.output / f"callbus-demo-{call_id[-8:]}.wav"
     await asyncio.to_thread(wav.write_bytes, rendering.wav())
-    return Outcome(report, view, Verdict((), demonstration.heard), wav, await stored_lines(connection, call_id, tenant))
+    events = judge_events(view, plan.demonstration.events) if plan.decision.by_events else ()
+    stored = await stored_lines(connection, call_id, tenant)
+    return Outcome(report, view, Judgement(plan.decision, None, events), wav, stored)
+
+
+def _script(plan: Plan) -> CallScript:
+    """The demonstration's sentences, each after the agent has fallen silent, whatever it said; then it hangs up."""
+    wait = WaitForSilence(patience_s=20.0, limit_s=45.0) if plan.patient else WaitForSilence(patience_s=8.0)
+    steps: list[Step] = [WaitForSilence()]
+    for text in plan.demonstration.say:
+        steps += [Say(text), wait]
+    return CallScript(tuple(steps))
+
+
+def _options(plan: Plan) -> CallOptions:
+    return CallOptions(voice=plan.demonstration.caller_voice, call_limit_s=240.0 if plan.patient else 90.0)
 
 
 async def _settled(connection: Connection, call_id: str, tenant: str) -> CallView:
@@ -186,7 +238,7 @@ def _page(outcome: Outcome, nats_url: str) -> list[str]:
     seconds = outcome.report.duration_ms / 1000
     lines = ["", *latency_lines(outcome.view), "", "on JetStream, stream CALLS:", *outcome.stored, ""]
     lines += [f"the call as the stream holds it: {outcome.wav} ({seconds:.1f} s; caller left, agent right)", ""]
-    lines += verdict_lines(outcome.verdict)
+    lines += judgement_lines(outcome.judgement)
     lines += ["", "try next:"]
     if nats_url:
         lines += [
@@ -206,11 +258,16 @@ def _page(outcome: Outcome, nats_url: str) -> list[str]:
 
 
 def _json(outcome: Outcome) -> str:
+    judgement = outcome.judgement
+    heard = judgement.heard
     return as_json_text(
         {
-            "reached": outcome.verdict.reached,
-            "missing": outcome.verdict.missing,
-            "heard": [utterance._asdict() for utterance in outcome.verdict.utterances],
+            "reached": judgement.reached,
+            "judged_by": "events" if judgement.decision.by_events else "audio",
+            "why": judgement.decision.why,
+            "missing": heard.missing if heard is not None else (),
+            "heard": [utterance._asdict() for utterance in heard.utterances] if heard is not None else [],
+            "events": [finding._asdict() for finding in judgement.events],
             "call_id": outcome.view.call_id,
             "wav": str(outcome.wav),
             "latencies_ms": {turn.turn: turn.latencies_ms for turn in outcome.view.turns.values()},

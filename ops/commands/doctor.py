@@ -15,8 +15,8 @@ SIGNS = {"ok": "ok      ", "missing": "MISSING ", "optional": "optional"}
 def doctor(as_json: bool) -> None:
     """Look at this machine and say what is missing, with the command that mends it. Exit code 1 where something is.
 
-    Looks at Python, settings, the packages of the chosen engines, NATS and what is provisioned there, the SIP port,
-    disk and cores.
+    Looks at Python, settings, the chosen engines with their packages, keys and models, NATS and what is provisioned
+    there, the SIP port, disk and cores; lists every engine that is installed or could be, and the models that are here.
     """
     log_to_stderr()
     found = all_checks()
@@ -24,9 +24,9 @@ def doctor(as_json: bool) -> None:
         click.echo(as_json_text([check._asdict() for check in found]))
     else:
         for check in found:
-            click.echo(f"{SIGNS[check.state]}  {check.name:14}  {check.finding}")
+            click.echo(f"{SIGNS[check.state]}  {check.name:16}  {check.finding}")
             if check.mend and check.state != "ok":
-                click.echo(f"{'':26}mend: {check.mend}")
+                click.echo(f"{'':28}mend: {check.mend}")
         lacking = sum(check.state == "missing" for check in found)
         click.echo("this machine can run callbus" if not lacking else f"{lacking} thing(s) to mend")
     if any(check.state == "missing" for check in found):

@@ -18,6 +18,8 @@ from rich.table import Table
 from config.load import load
 from config.settings import NatsSection
 from ops.broker import port_of
+from ops.engine_checks import check_engines
+from ops.engines import engine_options, overrides, ready_timeout_s, with_overrides
 from ops.session import fail, given_nats_url, log_to_stderr, program_name
 from ops.supervisor import MODULES, StartError, Supervisor, SystemPlan
 
@@ -54,8 +56,9 @@ def parse_workers(text: str) -> dict[str, int]:
     show_default=True,
     help="Folder for the stream's store and the logs; one `callbus up` at a time.",
 )
+@engine_options
 @click.option("--json", "as_json", is_flag=True, help="The status as a JSON line at each change, instead of a table.")
-def up(workers: str, data: Path, as_json: bool) -> None:
+def up(workers: str, data: Path, asr: str, llm: str, tts: str, agent: str, as_json: bool) -> None:
     """Run nats-server (unless NATS_URL or the setting nats.url names one), the topology, and every service; restart
     what dies.
 
@@ -64,17 +67,21 @@ def up(workers: str, data: Path, as_json: bool) -> None:
 
     Ctrl-C drains: no new calls; running ones may end within ownership.drain_ms. A second Ctrl-C hangs them up.
 
-    Exit code 0: stopped by Ctrl-C or SIGTERM. 1: a service can't start, and its last log lines are shown. 2: called
-    wrongly, or a setting is not allowed.
+    Exit code 0: stopped by Ctrl-C or SIGTERM. 1: a service can't start, and its last log lines are shown; or an
+    engine's package or model is missing, and nothing was started. 2: called wrongly, or a setting is not allowed.
     """
-    settings = load()
+    chosen = overrides(asr, llm, tts, agent)
+    settings = load(with_overrides(chosen))
+    check_engines(settings)
     plan = SystemPlan(
         settings=settings,
         data=data,
         nats_url=given_nats_url(),
         nats_port=port_of(settings.nats.url),
         workers=parse_workers(workers),
+        environment=chosen,
         drain_s=settings.ownership.drain_ms / 1000,
+        ready_timeout_s=ready_timeout_s(settings),
         say=_say,
     )
     log_to_stderr()

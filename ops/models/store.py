@@ -165,7 +165,23 @@ class Store:
         """Remove what a finished pull leaves."""
         remove(self.folder / PARTS / name)
 
+    def names(self) -> list[str]:
+        """What is here, pulled or put here by hand."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path.name for path in self.folder.iterdir() if path.name[0] != "." and path.name != RECORDS)
+
     # -- verifying ---------------------------------------------------------------------------------------------------
+
+    def compare_sizes(self, name: str, record: Record) -> list[Problem]:
+        """Hold a model's files against their recorded sizes, without reading them."""
+        found = files_of(self.path_of(name))
+        problems = [Problem(key or name, "is missing") for key in record.files if key not in found]
+        return problems + [
+            Problem(key or name, "has another size than it was put here with")
+            for key, digest in record.files.items()
+            if key in found and found[key].stat().st_size != digest.size_bytes
+        ]
 
     def verify(self, name: str, record: Record) -> list[Problem]:
         """Hold a model against its record: every file is there and has its bytes. Files beside them do no harm."""

@@ -19,7 +19,7 @@ from ops.caller.recording import Track
 from ops.caller.script import Step
 from ops.caller.speech import prepare
 from ops.demonstration import caller_side
-from ops.hearing import Demonstration, Judge, load_demonstration
+from ops.hearing import Judge, load_demonstration
 from ops.session import offered_calls
 from ops.supervisor import Supervisor
 from schemas.base import Event
@@ -51,7 +51,7 @@ STOPPED_WITHIN_MS = 1000
 def hears(*phrases: str) -> Judge:
     """A judge who wants these phrases in this order, and also knows everything else that the agent says."""
     others = tuple(phrase for phrase in (*BANK.heard, *BANK.instead) if phrase not in phrases)
-    return Judge(Demonstration(BANK.caller_voice, BANK.say, phrases, others))
+    return Judge(BANK._replace(heard=phrases, instead=others))
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
