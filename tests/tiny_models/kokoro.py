@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 from onnx import TensorProto, helper, save
 
-from tests.tiny_models.tones import model_of, tone_nodes, work_nodes
+from tests.tiny_models.tones import failing_nodes, model_of, tone_nodes, work_nodes
 
 SAMPLE_RATE_HZ = 24000
 LAST_SILENT = 16
@@ -19,12 +19,15 @@ LONGEST = 510
 VOICES = ("af_heart", "af_sky", "bf_emma", "ef_dora", "ff_siwis", "if_sara")
 
 
-def build_kokoro_model(folder: Path, *, timed: bool = False, work: int = 0, voices: Sequence[str] = VOICES) -> Path:
+def build_kokoro_model(
+    folder: Path, *, timed: bool = False, work: int = 0, most: int = 0, voices: Sequence[str] = VOICES
+) -> Path:
     """Write the model and its voices into ``folder``, under the names of the published files; the folder.
 
     Args:
         timed: the model tells the length of each phoneme, as newer exports do.
         work: multiplications of matrices for each phoneme, so that the model takes time.
+        most: with more symbols than this the model fails; 0: it never does.
     """
     folder.mkdir(parents=True, exist_ok=True)
     make, info = helper.make_node, helper.make_tensor_value_info
@@ -37,10 +40,14 @@ def build_kokoro_model(folder: Path, *, timed: bool = False, work: int = 0, voic
         "tokens", "scale", "tones", sample_rate_hz=SAMPLE_RATE_HZ, silent_to=LAST_SILENT, pitch="pitch"
     )
     nodes += tones
+    audio = "tones"
     if work:
-        busy, needed = work_nodes("tokens", "tones", "late_tones", work)
-        nodes, constants = nodes + busy, constants | needed
-    nodes.append(make("Identity", ["late_tones" if work else "tones"], ["audio"]))
+        busy, needed = work_nodes("tokens", audio, "late_tones", work)
+        nodes, constants, audio = nodes + busy, constants | needed, "late_tones"
+    if most:
+        failing, needed = failing_nodes("tokens", audio, "some_tones", most)
+        nodes, constants, audio = nodes + failing, constants | needed, "some_tones"
+    nodes.append(make("Identity", [audio], ["audio"]))
     outputs: list[Any] = [info("audio", TensorProto.FLOAT, ["samples"])]
     if timed:
         nodes.append(make("Cast", ["lengths"], ["duration"], to=TensorProto.INT64))

@@ -10,7 +10,7 @@ import numpy
 from onnx import TensorProto, helper, save
 from piper.phoneme_ids import DEFAULT_PHONEME_ID_MAP
 
-from tests.tiny_models.tones import model_of, tone_nodes, unit_samples, work_nodes
+from tests.tiny_models.tones import failing_nodes, model_of, tone_nodes, unit_samples, work_nodes
 
 LAST_SILENT = 3
 """Pad, begin, end and space."""
@@ -27,6 +27,7 @@ def build_piper_voice(
     aligned: bool = False,
     length_scale: float = 1.0,
     work: int = 0,
+    most: int = 0,
     config: dict[str, Any] | None = None,
 ) -> Path:
     """Write ``name.onnx`` and ``name.onnx.json`` into ``folder``; the path of the first.
@@ -34,6 +35,7 @@ def build_piper_voice(
     Args:
         aligned: the model tells the length of each phoneme, as patched voices do.
         work: multiplications of matrices for each phoneme, so that the voice takes time.
+        most: with more symbols than this the model fails; 0: it never does.
         config: overrides of the configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,10 +64,14 @@ def build_piper_voice(
         pitch="pitch" if speakers > 1 else "",
     )
     nodes, constants = nodes + tones, constants | needed
+    audio = "tones"
     if work:
-        busy, needed = work_nodes("input", "tones", "late_tones", work)
-        nodes, constants = nodes + busy, constants | needed
-    nodes.append(make("Reshape", ["late_tones" if work else "tones", "output_shape"], ["output"]))
+        busy, needed = work_nodes("input", audio, "late_tones", work)
+        nodes, constants, audio = nodes + busy, constants | needed, "late_tones"
+    if most:
+        failing, needed = failing_nodes("input", audio, "some_tones", most)
+        nodes, constants, audio = nodes + failing, constants | needed, "some_tones"
+    nodes.append(make("Reshape", [audio, "output_shape"], ["output"]))
     outputs = [info("output", TensorProto.FLOAT, ["batch", 1, "time"])]
     if aligned:
         outputs.append(info("lengths", TensorProto.FLOAT, ["batch", 1, "phonemes"]))

@@ -121,6 +121,17 @@ def work_nodes(symbols: str, audio: str, output: str, rounds: int) -> tuple[list
     return nodes, constants
 
 
+def failing_nodes(symbols: str, audio: str, output: str, most: int) -> tuple[list[NodeProto], Values]:
+    """Nodes that give the audio on unchanged, and fail where there are more than ``most`` symbols."""
+    make = helper.make_node
+    nodes = [
+        make("Size", [symbols], ["size"]),
+        make("Gather", ["table", "size"], ["found"]),
+        make("Add", [audio, "found"], [output]),
+    ]
+    return nodes, {"table": numpy.zeros(most + 1, numpy.float32)}
+
+
 def model_of(
     nodes: Sequence[NodeProto], constants: Values, inputs: Sequence[Any], outputs: Sequence[Any]
 ) -> ModelProto:

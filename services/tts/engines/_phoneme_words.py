@@ -43,6 +43,29 @@ def place_words(text: str, phonemes: Sequence[Phoneme], weigh: Callable[[str], i
     return tuple(WordStart(word, sounds[begin]) for word, begin in zip(words, begins, strict=True))
 
 
+class WholeWords:
+    """The words of a text, as white space parts them, from those of its pieces: a cut may go through a word.
+
+    Scripts without spaces have sentences that are one word.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._words = text.split()
+        self._index = self._place = 0
+        """The word that the last part was in, and where that part ended."""
+        self._told = -1
+
+    def of(self, part: str) -> str | None:
+        """The word that begins with this part; None where it began with a part before."""
+        for index in range(self._index, len(self._words)):
+            place = self._words[index].find(part, self._place if index == self._index else 0)
+            if place >= 0:
+                begins = index > self._told
+                self._index, self._place, self._told = index, place + len(part), index
+                return self._words[index] if begins else None
+        return None
+
+
 def _first_of_groups(phonemes: Sequence[Phoneme]) -> list[int]:
     """Numbers of the phonemes that begin a group; spaces are not counted."""
     firsts, number, between = [], 0, True

@@ -16,15 +16,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 from services.audio.g711 import PCM_SAMPLE_BYTES
+from services.text.cutting import SentenceCutter
 from services.tts.engine import EngineError, SpeechChunk, WordStart
+from services.tts.engines._phoneme_words import WholeWords
 from services.tts.sentences import split_text
 
 PIECES_AHEAD = 2
 """Pieces that are kept while nobody takes them; a run makes no more before one of them is taken."""
 CHUNKS_PER_SECOND = 2
 """Half a second is what one turn of the event loop is asked to take at most."""
-FIRST_CHARACTERS_MIN = 20
-"""A first piece shorter than this would be over before the next one is made."""
+PIECE_CHARACTERS_MIN = 20
+"""A piece shorter than this would be over before the next one is made."""
 
 
 class PieceLimits(NamedTuple):
@@ -51,17 +53,37 @@ class Stop:
         self.stopped = True
 
 
-def cut_pieces(text: str, limits: PieceLimits) -> list[str]:
-    """The text in pieces, cut where a voice would pause; those without a letter or digit are left out."""
+def cut_pieces(text: str, limits: PieceLimits, language: str = "en") -> list[str]:
+    """The text in pieces, cut at the ends of sentences and, where one is too long, where a voice would pause.
+
+    Short sentences are joined. A piece without a letter or digit is left out.
+    """
+    cutter = SentenceCutter(language)
+    pieces: list[str] = []
+    joined = ""
+    for sentence in (*cutter.feed(text), *cutter.finish(), ""):
+        joined = f"{joined} {sentence}".strip()
+        if len(joined) >= PIECE_CHARACTERS_MIN or not sentence:
+            pieces += _cut_sentence(joined, limits if not pieces else limits._replace(first=limits.most))
+            joined = ""
+    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
+
+
+def _cut_sentence(text: str, limits: PieceLimits) -> list[str]:
     pieces = []
     if len(text) > limits.first:
-        first = split_text(text, limits.first)[0].text
-        ending = first.rstrip()
-        if len(ending) >= FIRST_CHARACTERS_MIN and not ending[-1].isalnum():
+        first = split_text(text, limits.first)[0].text.rstrip()
+        # Where there is no pause to cut at: rather late than in the middle of a clause.
+        if len(first) >= PIECE_CHARACTERS_MIN and not first[-1].isalnum():
             pieces.append(first)
-            text = text[len(first) :]
-    pieces += (piece.text for piece in split_text(text, limits.most))
-    return [piece for piece in pieces if any(character.isalnum() for character in piece)]
+            text = text[len(first) :].strip()
+    while len(text) > limits.most + PIECE_CHARACTERS_MIN:
+        end = len(split_text(text, limits.most)[0].text)
+        if end < PIECE_CHARACTERS_MIN:
+            end = text.rfind(" ", PIECE_CHARACTERS_MIN, limits.most)
+        pieces.append(text[: end if end > 0 else limits.most].strip())
+        text = text[end if end > 0 else limits.most :].strip()
+    return [*pieces, text]
 
 
 class PieceThread:
@@ -116,14 +138,16 @@ class PieceRun:
     def __init__(
         self,
         engine: str,
+        text: str,
         pieces: Iterable[str],
         speak: Callable[[str], Spoken],
         stop: Stop,
         thread: PieceThread,
         sample_rate_hz: int,
     ) -> None:
-        """``speak`` gives the audio of a piece, in the thread; after ``stop`` it may raise anything."""
+        """``pieces`` are those of ``text``; ``speak`` gives one's audio, in the thread. After ``stop`` it may raise."""
         self._engine = engine
+        self._words = WholeWords(text)
         self._pieces = iter(pieces)
         self._speak = speak
         self._stop = stop
@@ -201,7 +225,11 @@ class PieceRun:
 
     def _chunks(self, spoken: Spoken, offset_ms: int) -> Iterator[SpeechChunk]:
         size = self._bytes_per_second // CHUNKS_PER_SECOND // PCM_SAMPLE_BYTES * PCM_SAMPLE_BYTES
-        words = deque(WordStart(word.text, offset_ms + word.start_ms) for word in spoken.words)
+        words = deque(
+            WordStart(whole, offset_ms + word.start_ms)
+            for word in spoken.words
+            if (whole := self._words.of(word.text)) is not None
+        )
         for begin in range(0, len(spoken.pcm), size):
             pcm = spoken.pcm[begin : begin + size]
             last = begin + size >= len(spoken.pcm)

@@ -36,7 +36,7 @@ def find_voice(path: Path) -> PiperFiles:
         rate, speakers = int(config["audio"]["sample_rate"]), int(config["num_speakers"])
         scale = float(config.get("inference", {}).get("length_scale", 1.0))
         names = tuple(f"{number} {name}" for name, number in config.get("speaker_id_map", {}).items())
-        missing = {"num_symbols", "espeak", "phoneme_id_map"} - set(config)
+        missing = [name for name in ("num_symbols", "espeak", "phoneme_id_map") if not config.get(name)]
     except FileNotFoundError:
         raise EngineChoiceError(
             f"[piper] model: {description} is missing: a voice is its .onnx and the .onnx.json beside it"
@@ -47,7 +47,7 @@ def find_voice(path: Path) -> PiperFiles:
             "fetch it again with callbus models pull"
         ) from error
     if missing or rate not in RATES_HZ or not 0 < scale < 100:
-        found = f"lacks {', '.join(sorted(missing))}" if missing else f"says {rate} Hz, length scale {scale}"
+        found = f"lacks {', '.join(missing)}" if missing else f"says {rate} Hz, length scale {scale}"
         raise EngineChoiceError(
             f"[piper] model: {description} {found}: voices have {RATES_HZ.start} to {RATES_HZ.stop - 1} Hz"
         )

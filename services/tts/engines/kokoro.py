@@ -119,10 +119,10 @@ class KokoroEngine:
 
     def open(self, text: str, *, language: str = "en", label: Label = Label()) -> Run:  # noqa: B008
         stop, voice = OnnxStop(self._runtime), self.voice_for(language)
-        pieces = cut_pieces(text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8"), LIMITS)
         return PieceRun(
             "kokoro",
-            pieces,
+            text,
+            cut_pieces(text, LIMITS, language),
             lambda piece: self._speak(piece, voice, stop),
             stop,
             self._thread,
@@ -150,8 +150,14 @@ class KokoroEngine:
 
     def _warm(self) -> None:
         self._load()
-        for piece in cut_pieces(WARM_TEXT, LIMITS):
-            self._speak(piece, self._voice, OnnxStop(self._runtime))
+        try:
+            for piece in cut_pieces(WARM_TEXT, LIMITS):
+                self._speak(piece, self._voice, OnnxStop(self._runtime))
+        except Exception as error:
+            raise EngineChoiceError(
+                f"[kokoro] model: {self._files.model} can't speak ({type(error).__name__}): does "
+                f"{self._files.voices.name} belong to it?"
+            ) from error
 
     def _load(self) -> None:
         """In the thread; a run before ``warm`` comes here too."""
@@ -191,7 +197,8 @@ class KokoroEngine:
         return Spoken(pcm_of(samples) + _pause_after(piece), words)
 
     def _phonemes(self, text: str, language: str) -> str:
-        found = _SWITCH.sub("", self._kokoro.tokenizer.phonemize(" ".join(text.split()), language))
+        clean = " ".join(text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8").split())
+        found = _SWITCH.sub("", self._kokoro.tokenizer.phonemize(clean, language))
         return found if any(character not in _MARKS and not character.isspace() for character in found) else ""
 
 

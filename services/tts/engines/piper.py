@@ -72,7 +72,8 @@ class PiperEngine:
         stop = OnnxStop(self._runtime)
         return PieceRun(
             "piper",
-            cut_pieces(text, LIMITS),
+            text,
+            cut_pieces(text, LIMITS, language),
             lambda piece: self._speak(piece, stop),
             stop,
             self._thread,
@@ -97,6 +98,11 @@ class PiperEngine:
                 f"[piper] model: the voice {self._files.model.name} needs the package {error.name}, which is not "
                 f"installed: the extras of piper-tts name what each language needs"
             ) from error
+        except Exception as error:
+            raise EngineChoiceError(
+                f"[piper] model: the voice {self._files.model.name} can't speak ({type(error).__name__}): is this the "
+                ".onnx.json that belongs to it?"
+            ) from error
 
     def _load(self) -> None:
         """In the thread; a run before ``warm`` comes here too."""
@@ -105,23 +111,22 @@ class PiperEngine:
         import piper
         from piper.config import PiperConfig
 
-        # It logs the texts that it speaks.
-        logging.getLogger("piper").setLevel(logging.WARNING)
+        # It logs the texts that it speaks, and phonemes of them that the voice lacks.
+        logging.getLogger("piper").setLevel(logging.ERROR)
         try:
-            model = model_with_alignment(self._files.model)
-            session = open_session("piper", model, extra=EXTRA, threads=self._threads)
+            session = open_session("piper", model_with_alignment(self._files.model), extra=EXTRA, threads=self._threads)
+            self._session = StoppableSession(session)
+            self._aligned = len(session.get_outputs()) > 1
+            self._voice = piper.PiperVoice(
+                session=self._session,
+                config=PiperConfig.from_dict(self._files.config),
+                download_dir=self._files.model.parent,
+            )
         except Exception as error:
             raise EngineChoiceError(
-                f"[piper] model: {self._files.model} is not a model that onnxruntime opens "
-                f"({type(error).__name__}): fetch it again with callbus models pull"
+                f"[piper] model: {self._files.model} is not a voice that Piper opens ({type(error).__name__}): "
+                "fetch it again with callbus models pull"
             ) from error
-        self._session = StoppableSession(session)
-        self._aligned = len(session.get_outputs()) > 1
-        self._voice = piper.PiperVoice(
-            session=self._session,
-            config=PiperConfig.from_dict(self._files.config),
-            download_dir=self._files.model.parent,
-        )
 
     def _speak(self, piece: str, stop: OnnxStop) -> Spoken:
         """In the thread."""
