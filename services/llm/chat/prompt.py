@@ -93,7 +93,7 @@ def remembered(history: Sequence[Exchange], exchanges: int, characters: int) -> 
     kept: list[Exchange] = []
     for turn in reversed(turns.values()):
         exchanges -= len(turn)
-        characters -= sum(len(exchange.text) for exchange in turn)
+        characters -= sum(min(len(exchange.text), AGENT_CHARACTERS) for exchange in turn)
         if exchanges < 0 or characters < 0:
             break
         kept = [*turn, *kept]

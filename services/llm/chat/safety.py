@@ -28,7 +28,7 @@ SHINGLE = 40
 LEAST_WORDS = 4
 """A sentence of fewer words gives nothing away."""
 
-SOME_WORDS = 12
+SOME_WORDS = 14
 MOST = 0.5
 """A sentence of at least so many words may have at most so much of its groups of three words from the instructions."""
 

@@ -18,8 +18,8 @@ from services.llm.chat.safety import Confidential, Guard, Verdict
 from services.llm.chat.screen import Screen
 from services.text.cutting import SentenceCutter
 
-SAME = 0.85
-"""From this likeness on two sentences are one that was written anew."""
+SAME = 0.8
+"""Over this likeness two sentences are one that was written anew, unless they hold other digits."""
 
 MAX_CHARACTERS = 6000
 """Longest answer, six minutes of speech: a model that writes more goes round in circles."""
@@ -107,8 +107,13 @@ class Speech:
     def _repeated(self, text: str) -> bool:
         if self._repeating:
             words = _words(text)
-            self._repeating = any(SequenceMatcher(None, words, heard).ratio() >= SAME for heard in self._heard)
+            self._repeating = any(_are_one(words, heard) for heard in self._heard)
         return self._repeating
+
+
+def _are_one(words: list[str], heard: list[str]) -> bool:
+    digits = [[word for word in each if any(map(str.isdigit, word))] for each in (words, heard)]
+    return digits[0] == digits[1] and SequenceMatcher(None, words, heard).ratio() > SAME
 
 
 def _words(text: str) -> list[str]:
