@@ -6,7 +6,7 @@ no tool of this call has verified (``ToolSpec.verified_arguments``), whatever th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -50,10 +50,8 @@ class Identity:
         self.data = dict(request.customer_data)
         self._failed = request.failed_verifications
         self._attempts = attempts
-        texts = [exchange.text for exchange in request.history if exchange.speaker is Speaker.CALLER]
-        words = [word for text in (*texts, request.text, request.digits) for word in words_of(text)]
-        self._digits = "".join(digit_runs(words))
-        self._knows_digits = language.partition("-")[0].lower() == "en" or bool(self._digits)
+        self._request = request
+        self._english = language.partition("-")[0].lower() == "en"
 
     @property
     def exhausted(self) -> bool:
@@ -62,7 +60,13 @@ class Identity:
 
     def told(self, value: object) -> bool:
         """Whether the caller has said or keyed these digits, in one go or in several."""
-        return not self._knows_digits or str(value) in self._digits
+        digits = "".join(digit_runs(words_of(" ".join(self._texts()))))
+        return str(value) in digits or not (self._english or digits)
+
+    def _texts(self) -> Iterator[str]:
+        yield from (exchange.text for exchange in self._request.history if exchange.speaker is Speaker.CALLER)
+        yield self._request.text
+        yield self._request.digits
 
     def learn(self, result: Mapping[str, Any]) -> None:
         """What a tool that identifies has said."""

@@ -16,8 +16,7 @@ _KINDS = ("Cc", "Cf", "Co", "Cs", "Cn")
 """Control and format characters (zero width, direction, tags), private use, halves of pairs, nothing at all."""
 
 _SIGNS = str.maketrans({"<": "‹", ">": "›", "[": "(", "]": ")", "{": "(", "}": ")", "`": "'", "|": " ", "\\": " "})
-_RUNS = re.compile(r"#{2,}|={3,}|-{3,}|_{3,}|\*{2,}|~{3,}")
-_SPACE = re.compile(r"\s+")
+_RUNS = re.compile(r"[#=_*~-]{2,}")
 _ROLE_TOKEN = re.compile(r"\[(?=/?[A-Z_]{2,}\])")
 
 
@@ -29,7 +28,7 @@ def neutralise(text: str, limit: int) -> str:
     # More than can be kept is not worth folding; NFKC makes at most 18 characters of one.
     plain = unicodedata.normalize("NFKC", _printable(text[: 4 * limit + 4]))
     plain = _RUNS.sub(" ", _printable(plain).translate(_SIGNS))
-    plain = _SPACE.sub(" ", plain).strip()
+    plain = " ".join(plain.split())
     return plain if len(plain) <= limit else plain[:limit].rstrip() + CUT
 
 
@@ -44,6 +43,8 @@ def neutralise_json(text: str, limit: int) -> str:
 
 
 def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(
         character if unicodedata.category(character) not in _KINDS else " " if character.isspace() else ""
         for character in text

@@ -25,6 +25,8 @@ NOTE_CHARACTERS = 1000
 NOTES = 20
 """Lines put in by command that the agent is reminded of: the newest ones."""
 
+KEYS = "0123456789*#ABCD"
+
 RESULT_CHARACTERS = 8000
 """Longest result of a tool."""
 
@@ -117,7 +119,7 @@ def _now(model: ModelSection, request: Request) -> str:
     if request.text.strip():
         pieces.append(_said(model, request.text))
     if request.digits:
-        keys = neutralise(request.digits, model.caller_characters)
+        keys = "".join(key for key in request.digits if key in KEYS)
         pieces.append(f"<keys>{keys}</keys>" if model.style == "delimited" else keys)
     return "\n".join(pieces) or ("<silence/>" if model.style == "delimited" else "…")
 
