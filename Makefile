@@ -6,13 +6,15 @@ BIN := $(VENV)/bin
 REQUIREMENTS := ops/requirements
 TEST_WORKERS ?= 2
 
-.PHONY: help demo test check lint types contracts unit coverage bench documents format clean
+.PHONY: help demo engines test check lint types contracts unit coverage bench documents format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
 
 demo: $(VENV)/.runtime ## a scripted caller calls the bank's agent over real SIP; ends with the call's transcript and figures
 	$(BIN)/callbus demo
+
+engines: $(VENV)/.engines ## install every engine; llama.cpp is compiled, which takes minutes (cmake, a C++ compiler)
 
 test: check unit ## everything that CI runs
 
@@ -61,6 +63,13 @@ $(VENV)/.bootstrap: $(REQUIREMENTS)/bootstrap.txt
 $(VENV)/.runtime: $(VENV)/.bootstrap $(REQUIREMENTS)/runtime.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)/runtime.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.engines: $(VENV)/.runtime $(REQUIREMENTS)/engines.txt
+	@echo "callbus: installing every engine; llama.cpp is compiled for this processor: 4 to 8 minutes on two cores"
+	@command -v c++ >/dev/null || { echo "callbus: needs a C++ compiler: apt-get install g++"; exit 1; }
+	CMAKE_BUILD_PARALLEL_LEVEL=$$(nproc) CMAKE_ARGS="-DLLAVA_BUILD=OFF $(CMAKE_ARGS)" \
+		$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)/engines.txt
 	@touch $@
 
 $(VENV)/.development: $(VENV)/.runtime $(REQUIREMENTS)/development.txt

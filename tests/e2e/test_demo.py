@@ -32,19 +32,22 @@ def test_two_demos_at_once(tmp_path: Path) -> None:
     scratch.mkdir()
     environment = {**os.environ, "TMPDIR": str(scratch)}
     environment.pop("NATS_URL", None)
+    judges = {"one": ("audio", ()), "two": ("events", ("--judge", "events", "--tts", "espeak", "--agent", "bank"))}
     demos = [
         subprocess.Popen(
-            [sys.executable, "-m", "ops.main", "demo", "--json", "--output", str(tmp_path / name)],
+            [sys.executable, "-m", "ops.main", "demo", "--json", "--output", str(tmp_path / name), *words],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        for name in ("one", "two")
+        for name, (_, words) in judges.items()
     ]  # fmt: skip
-    for name, demo in zip(("one", "two"), demos, strict=True):
+    for name, demo in zip(judges, demos, strict=True):
         out, said = demo.communicate(timeout=180)
         assert demo.returncode == 0, said.decode()[-3000:]
         facts = msgspec.json.decode(out)
         assert facts["reached"] is True
         assert facts["missing"] == []
+        assert facts["judged_by"] == judges[name][0]
+        assert all(finding["ok"] for finding in facts["events"])
         (wav,) = (tmp_path / name).iterdir()
         stereo = read_wav(wav)
         assert stereo.channels == 2
