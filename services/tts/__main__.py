@@ -8,7 +8,7 @@ import sys
 from bus.service import EXIT_CONFIG, run_service
 from config.load import ConfigError, load
 from config.settings import Settings
-from services.tts.engine import load_engine
+from services.tts.engine import EngineError, load_engine
 from services.tts.worker import main
 
 
@@ -31,7 +31,7 @@ def run(arguments: list[str]) -> None:
         raise SystemExit(EXIT_CONFIG)
     try:
         voices = asyncio.run(list_voices(load()))
-    except ConfigError as error:
+    except (ConfigError, EngineError) as error:
         print(f"tts: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
     print("\n".join(voices) if voices else "the engine does not list its voices")

@@ -14,6 +14,7 @@ import pytest
 from config.engine_sections import ElevenlabsSection
 from config.settings import Settings, TtsSection
 from services.packages import MissingPackageError
+from services.tts.__main__ import run
 from services.tts.engine import Engine, EngineChoiceError, EngineError, SpeechChunk, load_engine
 from tests.services.tts.edge_twin import wait_for
 
@@ -185,18 +186,29 @@ async def test_a_server_that_is_not_there_is_told(make):
         await make(url="http://127.0.0.1:9").warm()
 
 
+def test_the_command_that_lists_voices_says_so_in_a_line(monkeypatch, capsys):
+    monkeypatch.setenv("CALLBUS_TTS__ENGINE", "elevenlabs")
+    monkeypatch.setenv("CALLBUS_ELEVENLABS__URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("ELEVENLABS_API_KEY", KEY)
+    with pytest.raises(SystemExit):
+        run(["--voices"])
+    told = capsys.readouterr()
+    assert told.err.startswith("tts: ElevenLabs can't be reached")
+    assert KEY not in told.err + told.out
+
+
 @pytest.mark.parametrize("taken", [0, 1, 3])
 async def test_cancel_closes_the_connection_at_once(server, make, taken):
     server.pause_s = 60.0 if taken == 1 else 0.01
     server.first_pause_s = 60.0 if taken == 0 else 0.0
-    run = make().open(TEXT)
-    chunks = aiter(run)
+    speech = make().open(TEXT)
+    chunks = aiter(speech)
     for _ in range(taken):
         await anext(chunks)
     waiting = asyncio.create_task(anext(chunks, None))
     await wait_for(lambda: server.texts)
     begun = time.perf_counter()
-    run.cancel()
+    speech.cancel()
     await asyncio.wait_for(waiting, 0.5)
     assert await anext(chunks, None) is None
     await asyncio.wait_for(server.broken.wait() if taken else asyncio.sleep(0), 1.0)
@@ -206,8 +218,7 @@ async def test_cancel_closes_the_connection_at_once(server, make, taken):
 
 async def test_who_waits_may_be_cancelled_too(server, make):
     server.pause_s = 60.0
-    run = make().open(TEXT)
-    chunks = aiter(run)
+    chunks = aiter(make().open(TEXT))
     await anext(chunks)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.02):
@@ -217,13 +228,13 @@ async def test_who_waits_may_be_cancelled_too(server, make):
 
 
 async def test_nothing_is_read_ahead_of_who_listens(server, make):
-    run = make(sample_rate_hz=24000, word_times=False).open("word " * 480)
-    chunks = aiter(run)
+    speech = make(sample_rate_hz=24000, word_times=False).open("word " * 480)
+    chunks = aiter(speech)
     await anext(chunks)
     await asyncio.sleep(0.1)
-    held = sum(len(chunk.pcm) for chunk in run._ready)
+    held = sum(len(chunk.pcm) for chunk in speech._ready)
     assert held <= 16 * 1024
-    run.cancel()
+    speech.cancel()
 
 
 @pytest.mark.parametrize(
