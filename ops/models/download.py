@@ -98,7 +98,7 @@ class _CutError(Exception):
         self.wait_s = wait_s
 
 
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+class SafeRedirects(urllib.request.HTTPRedirectHandler):
     """Follows redirects, but never from https to anything less."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
@@ -130,7 +130,7 @@ class Download:
         self._done = 0
         self._total = 0
         self._old_bytes = 0
-        self._opener = urllib.request.build_opener(_SafeRedirects)
+        self._opener = urllib.request.build_opener(SafeRedirects)
 
     def run(self) -> Fetched:
         """Fetch it all, and hold it against size and checksum; the part file is whole afterwards.
@@ -230,7 +230,8 @@ class Download:
                 f"{self._wanted.url}: a web page came in place of the file; does the network ask for a login?"
             )
         found = Version(self._wanted.url, headers.get("ETag", ""), headers.get("Last-Modified", ""))
-        length = int(headers.get("Content-Length") or 0)
+        said = headers.get("Content-Length", "")
+        length = int(said) if said.isdecimal() else 0
         if response.status == 206:
             self._check_range(headers.get("Content-Range", ""), found)
         else:

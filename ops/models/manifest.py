@@ -133,8 +133,12 @@ def problem_of(model: Model) -> str:
 
 
 def _problem_of_file(file: ModelFile) -> str:
-    parts = urlsplit(file.url)
-    if parts.scheme not in SCHEMES or not parts.hostname:
+    try:
+        parts = urlsplit(file.url)
+        usable = parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not file.url.isprintable() or " " in file.url:
         return f"an address begins with {' or '.join(scheme + '://' for scheme in SCHEMES)}"
     if parts.username or parts.password:
         return "an address holds no user and no password"

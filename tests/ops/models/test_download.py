@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import urllib.request
 from collections import namedtuple
 from pathlib import Path
 
 import pytest
 
-from ops.models.download import Download, DownloadError, Fetched, Limits, Wanted, hash_file
+from ops.models.download import Download, DownloadError, Fetched, Limits, SafeRedirects, Wanted, hash_file
 from tests.fakes.model_server import ModelServer
 from tests.ops.models.conftest import QUICK, noise, sha256
 
@@ -184,6 +185,19 @@ def test_a_redirect_in_a_circle_ends(server: ModelServer, part: Path) -> None:
     server.put("/model", b"", redirect=server.address("/model"))
     with pytest.raises(DownloadError, match=r"30[0-9]"):
         fetch(server, part)
+
+
+def test_a_redirect_from_https_to_less_is_not_followed() -> None:
+    request = urllib.request.Request("https://example.org/model")
+    for target in ("http://example.org/model", "ftp://example.org/model"):
+        with pytest.raises(DownloadError, match="not https"):
+            SafeRedirects().redirect_request(request, None, 302, "Found", {}, target)
+    assert SafeRedirects().redirect_request(request, None, 302, "Found", {}, "https://cdn.example.org/m") is not None
+
+
+def test_a_length_that_is_no_number_is_none(server: ModelServer, part: Path) -> None:
+    server.put("/model", DATA, lengthless=True, headers={"Content-Length": "many"})
+    assert fetch(server, part).sha256 == sha256(DATA)
 
 
 @pytest.mark.parametrize(

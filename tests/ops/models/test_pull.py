@@ -70,6 +70,17 @@ def test_a_model_of_several_files_is_a_folder(server: ModelServer, store: Store)
     assert record["sources"][model.files[1].url]["size_bytes"] == 2
 
 
+def test_a_disk_without_links_is_no_hindrance(
+    server: ModelServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    assert pull(store, voice(server))
+    assert (store.path_of("voice") / "voice.onnx").read_bytes() == DATA
+
+
 def test_an_archive_is_unpacked(server: ModelServer, store: Store) -> None:
     said: list[str] = []
     assert pull(store, archive_model(server, zipped(VOSK)), watcher=Watcher(say=said.append))
