@@ -158,6 +158,7 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         greeting: said when the call is answered; empty: the model makes one.
         goodbye: the call ends after an answer whose last words are one of these.
         farewell: said where the model ends the call without a word of its own.
+        tools: whether the model is told of tools; not, where it can't use them.
         hang_up: whether the model may end the call.
         transfer: whom the model may hand callers to, as a SIP URI or a number; empty: nobody.
         transfer_text: said where the model hands a caller over without a word of its own.
@@ -174,6 +175,7 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     greeting: Sentences = ()
     goodbye: tuple[Annotated[str, Meta(min_length=2)], ...] = ("goodbye", "bye")
     farewell: Sentences = ("Goodbye.",)
+    tools: bool = True
     hang_up: bool = True
     transfer: Annotated[str, Meta(max_length=255)] = ""
     transfer_text: Sentences = ("One moment, please.",)

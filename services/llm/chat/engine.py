@@ -45,7 +45,8 @@ class ChatEngine:
         try:
             document = read_document(find_agent(section.agent))
             self.agent = build_chat_agent(document, model.name)
-            tools = load_tools(document.head.tools, section) if can.tools else []
+            with_tools = can.tools and self.agent.model.tools
+            tools = load_tools(document.head.tools, section) if with_tools else []
         except (AgentFileError, ToolError) as error:
             raise EngineError(str(error)) from error
         for spec in tools:
@@ -54,7 +55,7 @@ class ChatEngine:
         self.manners = self.agent.manners
         self.tools: Sequence[ToolSpec] = tuple(tools)
         self.capabilities = Capabilities(streaming=can.streaming, tools=bool(tools), languages=can.languages)
-        self._offered = offered(tools, self.agent.model) if can.tools else ()
+        self._offered = offered(tools, self.agent.model) if with_tools else ()
         told = self.agent.model
         self._confidential = Confidential(
             f"{told.instructions}\n{RULES}",

@@ -138,11 +138,12 @@ class TestEndings:
         assert "end_call" not in [tool.name for tool in model.requests[0].tools]
 
     async def test_a_model_without_tools(self, tmp_path: Path) -> None:
-        engine, model = engine_of(tmp_path, says("Hello. Goodbye."), tools=False)
-        assert not engine.capabilities.tools and not engine.tools
-        outcome = await ask(engine, text="bye")
-        assert model.requests[0].tools == ()
-        assert outcome.answer is not None and outcome.answer.then is NextStep.HANG_UP
+        for text, can in ((AGENT, False), (AGENT + "tools = false\n", True)):
+            engine, model = engine_of(tmp_path, says("Hello. Goodbye."), text=text, tools=can)
+            assert not engine.capabilities.tools and not engine.tools
+            outcome = await ask(engine, text="bye")
+            assert model.requests[0].tools == ()
+            assert outcome.answer is not None and outcome.answer.then is NextStep.HANG_UP
 
     async def test_digits_that_were_asked_for(self, tmp_path: Path) -> None:
         engine, _ = engine_of(tmp_path, says("Please tell me the FOUR digits."), text=GOODBYE)
