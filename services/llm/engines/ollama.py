@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from bus.logs import get_logger
 from config.engine_sections import OllamaSection
 from config.settings import LlmSection, Settings
+from services.llm.chat.engine import ChatEngine
 from services.llm.chat.model import ChatRequest, Delta, Message, ModelCapabilities, Token
 from services.llm.engine import EngineError
 from services.llm.engines._ollama_protocol import (
@@ -27,9 +28,6 @@ from services.llm.engines._ollama_protocol import (
     written_tools,
 )
 from services.packages import installed
-
-if TYPE_CHECKING:
-    from services.llm.chat.engine import ChatEngine
 
 KEEP_ALIVE_S = 300.0
 """How long an idle connection is kept: callers think for longer than the 15 s that the HTTP library would keep it."""
@@ -196,6 +194,4 @@ def create(section: LlmSection, settings: Settings) -> ChatEngine:
         MissingPackageError: the package aiohttp is missing.
         EngineError: the address can't be used.
     """
-    from services.llm.chat.engine import ChatEngine
-
     return ChatEngine(OllamaModel(settings.ollama, silence_ms=section.deadline_ms), section)

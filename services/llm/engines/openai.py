@@ -13,11 +13,12 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bus.logs import get_logger
 from config.engine_sections import OpenaiSection
 from config.settings import LlmSection, Settings
+from services.llm.chat.engine import ChatEngine
 from services.llm.chat.model import ChatRequest, Delta, Message, ModelCapabilities, Token
 from services.llm.engine import EngineError
 from services.llm.engines._openai_errors import place_of, status_error, stream_error, translate
@@ -30,9 +31,6 @@ CONNECTIONS = 1000
 
 _OPTIONAL = ("stream_options", "temperature", "max_tokens")
 """What servers refuse by name although OpenAI's own takes it; and what OpenAI's newer models refuse."""
-
-if TYPE_CHECKING:
-    from services.llm.chat.engine import ChatEngine
 
 _log = get_logger(__name__)
 
@@ -226,6 +224,4 @@ def create(section: LlmSection, settings: Settings) -> ChatEngine:
         MissingPackageError: the package openai is missing.
         EngineError: the address or the key can't be used.
     """
-    from services.llm.chat.engine import ChatEngine
-
     return ChatEngine(OpenaiModel(settings.openai, silence_ms=section.deadline_ms), section)
