@@ -12,19 +12,27 @@ import msgspec
 
 from bus.clock import Clock
 from bus.logs import get_logger
+from bus.metrics import EngineFigures
 from schemas.llm import ListenFor, utterance_of
 from services.llm.conversation import Conversation
 from services.llm.deadline import Deadline
 from services.llm.engine import Answer, Engine, EngineError, Request, Sentence, ToolCall, ToolResult
+from services.llm.failover import STAGE, FailoverRun
 from services.llm.fillers import Fillers
 from services.llm.guessing import Steps
 from services.llm.manners import Manners
 from services.llm.record import AgentRecord, Timing
 from services.llm.tools import Toolbox, ToolContext, ToolOutcome, unverified
+from services.resilience.attempts import FAILED, TAKEOVER_HEARD, TIMEOUT, StageDownError
 
 log = get_logger(__name__)
 
+ENGINES = EngineFigures(STAGE)
 APOLOGY = ("I am sorry, something went wrong.", "Please say that again.")
+
+
+WHY = {"engine_failed": FAILED, "engine_timeout": TIMEOUT}
+"""What an engine that is alone is counted under; several count their own tries."""
 
 
 class Cause(NamedTuple):
@@ -82,6 +90,7 @@ class Answering:
         self._sentences = 0
         self._opened_us: int | None = None
         self._ttfs_ms: float | None = None
+        self._takeovers = 0
         self._fillers = Fillers(
             manners.fillers if self.turn else (),
             conversation,
@@ -94,10 +103,17 @@ class Answering:
 
     async def run(self) -> None:
         """Answer. Whatever goes wrong is recorded and apologised for; only a cancellation comes through."""
+        steps = self._cause.steps
         try:
-            await self._play(self._cause.steps or Steps(self._engine.open(self._cause.request), self._clock))
+            steps = steps or Steps(self._engine.open(self._cause.request), self._clock)
+            await self._play(steps)
+        except StageDownError as error:
+            self._apologise("stage_down", str(error))
         except TimeoutError:
-            self._apologise("engine_timeout", f"no step within {self._deadline_ms} ms")
+            if steps is not None and isinstance(steps.run, FailoverRun):
+                self._apologise("stage_down", str(steps.run.down()))
+            else:
+                self._apologise("engine_timeout", f"no step within {self._deadline_ms} ms")
         except EngineError as error:
             self._apologise("engine_failed", str(error))
         except Exception as error:
@@ -115,6 +131,7 @@ class Answering:
                 self._fillers.wait()
                 async with Deadline(self._clock, self._deadline_ms):
                     step = await steps.next()
+                self._notice(steps)
                 match step:
                     case Sentence():
                         self._say(step)
@@ -122,13 +139,21 @@ class Answering:
                         steps.run.return_tool(step.id, await self._use(step))
                     case Answer():
                         self._fillers.go_on()
-                        self._end(step)
+                        self._end(step, steps)
                         return
                     case _:
                         raise EngineError(f"{self._engine.name} ended without an answer")
         finally:
             self._fillers.go_on()
             await steps.close()
+            self._notice(steps)
+
+    def _notice(self, steps: Steps) -> None:
+        """Tell who took over, where several engines stand in for each other."""
+        if isinstance(steps.run, FailoverRun):
+            for takeover in steps.run.takeovers[self._takeovers :]:
+                self._takeovers += 1
+                self._record.failure(takeover.code, self.turn, takeover.detail, hears=TAKEOVER_HEARD)
 
     def _say(self, sentence: Sentence) -> None:
         """The engine's sentences are counted apart from what bridged a wait: the one that a predecessor has said stands
@@ -144,7 +169,7 @@ class Answering:
         utterance = self._conversation.utterance(self.utterance_id)
         self._record.sentence(self.utterance_id, utterance.next_index, text, self._language, filler=True)
 
-    def _end(self, answer: Answer) -> None:
+    def _end(self, answer: Answer, steps: Steps) -> None:
         self._record.done(
             self.utterance_id,
             intent=answer.intent,
@@ -152,6 +177,7 @@ class Answering:
             listen_for=_named(answer),
             slots=answer.slots,
             timing=self.timing(answer.ttft_ms),
+            engine=steps.run.engine if isinstance(steps.run, FailoverRun) else "",
         )
 
     def timing(self, ttft_ms: float | None = None) -> Timing:
@@ -207,7 +233,10 @@ class Answering:
         return ToolResult(outcome.result, outcome.error)
 
     def _apologise(self, code: str, detail: str) -> None:
-        """Say that it went wrong, after what was said already, and listen on."""
+        """Say that it went wrong, after what was said already, and listen on. What a caller hears of a stage that is
+        down is decided here and nowhere else."""
+        if code in WHY:
+            ENGINES.error(self._engine.name, WHY[code])
         log.error(code, message=detail, call_id=self._conversation.call_id)
         self._record.failure(code, self.turn, detail)
         begin = self._conversation.utterance(self.utterance_id).next_index

@@ -89,8 +89,10 @@ class AgentRecord:
         listen_for: ListenFor,
         slots: dict[str, str],
         timing: Timing = UNTIMED,
+        engine: str = "",
     ) -> None:
-        """End an utterance. Fenced: refused where a successor has ended one since."""
+        """End an utterance. Fenced: refused where a successor has ended one since. ``engine``: who answered, of
+        several; empty: the only one."""
         self._record(
             LlmDone(
                 **self._base(),
@@ -101,7 +103,7 @@ class AgentRecord:
                 then=then,
                 listen_for=listen_for,
                 slots=slots,
-                engine=self._engine,
+                engine=engine or self._engine,
                 **timing._asdict(),
             ),
             fenced=True,
@@ -137,8 +139,9 @@ class AgentRecord:
             )
         )
 
-    def failure(self, code: str, turn: int, detail: str) -> None:
-        """Something went wrong; ``detail`` holds no caller content."""
+    def failure(self, code: str, turn: int, detail: str, *, hears: str = "") -> None:
+        """Something went wrong; ``detail`` holds no caller content. ``hears``: what the caller hears of it; empty: as
+        in the table."""
         spec = FAILURES[code]
         self._record(
             Failure(
@@ -148,7 +151,7 @@ class AgentRecord:
                 worker=self._worker,
                 number=self._failures,
                 retryable=spec.retryable,
-                caller_hears=spec.caller_hears,
+                caller_hears=hears or spec.caller_hears,
                 detail=detail,
                 turn=turn,
             )

@@ -15,7 +15,8 @@ from config.load import ConfigError, load
 from config.settings import Settings
 from schemas.session import CallSession, ConversationContext, Stage
 from services.llm.call import LlmCall
-from services.llm.engine import Engine, EngineError, load_engine
+from services.llm.engine import Engine, EngineError
+from services.llm.failover import load_engines
 from services.llm.manners import manners_of
 from services.llm.tools import Toolbox
 from services.llm.workplace import Workplace
@@ -103,13 +104,15 @@ async def serve(engine: Engine, context: ServiceContext) -> None:
     await context.ready()
     await context.stopping.wait()
     await worker.stop(context.settings.ownership.drain_ms)
+    if (close := getattr(engine, "close", None)) is not None:
+        await close()
 
 
 def main() -> None:
     """Run the process. A setting or an agent file that is not allowed ends it with exit code 2 and the text."""
     try:
         settings = load()
-        engine = load_engine(settings.llm.engine, settings.llm, settings)
+        engine = load_engines(settings)
     except (ConfigError, EngineError) as error:
         print(f"llm: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
