@@ -96,7 +96,10 @@ def load_recipe(kind: Kind, section: PipecatSection) -> Recipe:
     parameters = _parameters(service)
     if unknown := sorted(filled.keys() - parameters.keys()):
         log.warning("pipecat_arguments_unknown", message=f"{setting}: {service.__name__} knows no {', '.join(unknown)}")
-    arguments = {name: _shape(value, name, parameters.get(name), service) for name, value in filled.items()}
+    arguments = {
+        name: _shape(value, name, parameters.get(name), service, f"{setting}_arguments")
+        for name, value in filled.items()
+    }
     session = parameters.get(SESSION)
     wants_session = session is not None and session.default is session.empty and SESSION not in arguments
     return Recipe(setting, service, arguments, secrets, wants_session)
@@ -196,13 +199,19 @@ def _parameters(service: Any) -> Mapping[str, inspect.Parameter]:
     return found
 
 
-def _shape(value: Any, name: str, parameter: inspect.Parameter | None, service: Any) -> Any:
+def _shape(value: Any, name: str, parameter: inspect.Parameter | None, service: Any, setting: str) -> Any:
     """A JSON object as the class that the constructor wants: ``Settings`` of the service, or a model of pydantic."""
     annotation = parameter.annotation if parameter is not None else None
     if name == "settings" and hasattr(service, "Settings"):
         # The annotation of a base class may stand in the signature; the service's own settings know more.
         annotation = service.Settings
-    return _as_class(value, annotation)
+    try:
+        return _as_class(value, annotation)
+    except TypeError as error:
+        raise ServiceChoiceError(f"{setting}: {name}: {error}") from None
+    except ValueError as error:
+        # Not pydantic's own text: it quotes what it was given.
+        raise ServiceChoiceError(f"{setting}: {name} can't be used: {type(error).__name__}") from None
 
 
 def _as_class(value: Any, annotation: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
@@ -50,7 +50,14 @@ class Tool(NamedTuple):
     parameters: dict[str, Any]
 
 
-Said = str | Call | Usage
+class Finish(NamedTuple):
+    """Why the model ended, where it is known, in OpenAI's words."""
+
+    reason: str
+
+
+Said = str | Call | Usage | Finish
+Complete = Callable[..., Awaitable[Any]]
 
 
 class ChatHarness(Harness):
@@ -58,11 +65,15 @@ class ChatHarness(Harness):
 
     def __init__(self, recipe: Recipe, rate_hz: int) -> None:
         super().__init__(recipe, rate_hz, metrics=True)
+        self._completion: _Completion | None = None
 
     async def make_service(self) -> Any:
         """A tool that is asked for is told to whoever asked the model; pipecat itself runs none."""
         service = await super().make_service()
         service.register_function(None, _leave_alone)
+        if hasattr(service, "get_chat_completions"):
+            self._completion = _Completion()
+            service.get_chat_completions = self._completion.watch(service.get_chat_completions)
         return service
 
     async def answer(self, messages: list[dict[str, Any]], tools: list[Tool], give: Callable[[Said], None]) -> None:
@@ -90,7 +101,58 @@ class ChatHarness(Harness):
             if isinstance(frame, ErrorFrame):
                 raise self.error(frame)
             for said in _read(frame):
-                give(said)
+                # Where the stream itself was seen, its calls are known as the model wrote them.
+                if self._completion is None or not isinstance(said, Call):
+                    give(said)
+        for said in self._completion.said() if self._completion is not None else ():
+            give(said)
+
+
+class _Completion:
+    """What a service of OpenAI's kind, as most of the catalogue are, is told by its provider and does not pass on:
+    why an answer ended, whether it ended at all, and arguments of a tool that are no JSON."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, list[str]] = {}
+        self._reason = ""
+
+    def watch(self, complete: Complete) -> Complete:
+        """The method that asks the provider, with an eye on the stream that it returns."""
+
+        async def watched(*arguments: Any, **named: Any) -> AsyncIterator[Any]:
+            self._calls, self._reason = {}, ""
+            return self._watch(await complete(*arguments, **named))
+
+        return watched
+
+    def said(self) -> Iterator[Said]:
+        """What there is to tell when the answer is over."""
+        for index in sorted(self._calls):
+            identity, name, arguments = self._calls[index]
+            yield Call(identity or f"call_{index}", name, arguments)
+        if self._reason:
+            yield Finish(self._reason)
+
+    async def _watch(self, stream: Any) -> AsyncIterator[Any]:
+        try:
+            async for chunk in stream:
+                for choice in (chunk.choices or ())[:1]:
+                    self._note(choice)
+                yield chunk
+        finally:
+            if hasattr(stream, "close"):
+                await stream.close()
+        if not self._reason:
+            raise ConnectionError("the answer broke off")
+
+    def _note(self, choice: Any) -> None:
+        self._reason = choice.finish_reason or self._reason
+        for part in (choice.delta.tool_calls if choice.delta else None) or ():
+            call = self._calls.setdefault(part.index, ["", "", ""])
+            call[0] = part.id or call[0]
+            if part.function is not None:
+                call[1] += part.function.name or ""
+                call[2] += part.function.arguments or ""
 
 
 def _read(frame: Any) -> Iterator[Said]:

@@ -10,6 +10,7 @@ All of this runs in a host's thread. Imports pipecat: import it only where a ser
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +25,11 @@ from pipecat.services.tts_service import TTSService
 from pipecat.utils.errors import ErrorCategory
 from pipecat.workers.runner import WorkerRunner
 
+from bus.logs import get_logger
 from services.pipecat.catalogue import SESSION, Recipe
 from services.pipecat.errors import ServiceError
+
+log = get_logger(__name__)
 
 START_S = 10.0
 """Time for a service to connect, or to load its model."""
@@ -183,6 +187,7 @@ class Harness:
             await asyncio.wait({self._running}, timeout=CLOSE_S)
         if self._session is not None:
             await self._session.close()
+        await self._close_client()
 
     def error(self, frame: Any, *, whole: bool = False) -> ServiceError:
         """What an error frame means; ``whole``: with its words, where nobody has said anything yet."""
@@ -197,6 +202,16 @@ class Harness:
             words.append(self.recipe.without_secrets(frame.error))
         lasting = frame.category is not None and frame.category.is_permanent
         return ServiceError(", ".join(words), lasting=lasting)
+
+    async def _close_client(self) -> None:
+        """Services leave their client of HTTP to the garbage collector, which never finds it while the event loop
+        watches a connection that it keeps open."""
+        close = getattr(getattr(self.service, "_client", None), "close", None)
+        if inspect.iscoroutinefunction(close):
+            try:
+                await asyncio.wait_for(close(), CLOSE_S)
+            except Exception as error:
+                log.info("pipecat_client_not_closed", message=f"{self.recipe.name}: {type(error).__name__}")
 
     async def make_service(self) -> Any:
         """A new instance of the service."""

@@ -20,8 +20,6 @@ from services.pipecat.quiet import THREAD_PREFIX
 log = get_logger(__name__)
 
 T = TypeVar("T")
-Work = Callable[[Callable[[T], None]], Coroutine[Any, Any, None]]
-"""Gets a function that takes each item of a stream."""
 
 
 class Host:
@@ -40,7 +38,7 @@ class Host:
         """Call it soon, after what was asked for before."""
         self._running().call_soon_threadsafe(function, *arguments)
 
-    def stream(self, work: Work[T]) -> Stream[T]:
+    def stream(self, work: Callable[[Giver[T]], Coroutine[Any, Any, None]]) -> Stream[T]:
         """What ``work`` gives, for the event loop that runs here."""
         return Stream(self, work)
 
@@ -78,12 +76,14 @@ class Stream(Generic[T]):
     It ends when the work ends, raises what the work raised, and ends at once where it is cancelled.
     """
 
-    def __init__(self, host: Host, work: Work[T]) -> None:
+    def __init__(self, host: Host, work: Callable[[Giver[T]], Coroutine[Any, Any, None]]) -> None:
+        self._host = host
         self._loop = asyncio.get_running_loop()
         self._ready: asyncio.Queue[T | None] = asyncio.Queue()
+        self._waited_for: asyncio.Event | None = None
         self._cancelled = False
-        self._work = host.start(work(self._give))
-        self._work.add_done_callback(lambda _: self._hand_over(None))
+        self._work = host.start(work(Giver(self)))
+        self._work.add_done_callback(lambda _: self.do(self._ready.put_nowait, None))
 
     def cancel(self) -> None:
         """Stop the work and forget what is ready."""
@@ -97,25 +97,52 @@ class Stream(Generic[T]):
 
     async def __anext__(self) -> T:
         item = None if self._cancelled else await self._ready.get()
-        if item is not None and not self._cancelled:
-            return item
+        self._tell_taken()
         if self._cancelled:
             raise StopAsyncIteration
+        if item is not None:
+            return item
+        # Whoever asks again is told the same again.
         self._ready.put_nowait(None)
-        if self._work.cancelled():
-            raise StopAsyncIteration
-        if (error := self._work.exception()) is not None:
+        if not self._work.cancelled() and (error := self._work.exception()) is not None:
             raise error
         raise StopAsyncIteration
 
-    def _give(self, item: T) -> None:
+    def give(self, item: T) -> None:
         """In the host's thread."""
-        self._hand_over(item)
+        self.do(self._ready.put_nowait, item)
 
-    def _hand_over(self, item: T | None) -> None:
+    def wait_for_taking(self, taken: asyncio.Event) -> None:
+        """On this loop. ``taken``, an event of the host's, is set once nothing is ready."""
+        self._waited_for = taken
+        self._tell_taken()
+
+    def do(self, function: Callable[..., object], *arguments: Any) -> None:
+        """On this loop, soon, from any thread."""
         # Nobody waits on a loop that has ended.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._ready.put_nowait, item)
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _tell_taken(self) -> None:
+        if self._waited_for is not None and self._ready.empty():
+            self._host.call(self._waited_for.set)
+            self._waited_for = None
+
+
+class Giver(Generic[T]):
+    """The end of a stream in the host's thread."""
+
+    def __init__(self, stream: Stream[T]) -> None:
+        self._stream = stream
+
+    def __call__(self, item: T) -> None:
+        self._stream.give(item)
+
+    async def taken(self) -> None:
+        """Wait until everything given so far has been taken."""
+        event = asyncio.Event()
+        self._stream.do(self._stream.wait_for_taking, event)
+        await event.wait()
 
 
 def _tell_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

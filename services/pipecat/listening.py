@@ -150,6 +150,7 @@ class ListeningHarness(Harness):
         self._news.clear()
 
     def _take(self, frame: Any) -> None:
+        before = self.text
         if isinstance(frame, ErrorFrame):
             self._error = self.error(frame)
         elif isinstance(frame, InterimTranscriptionFrame):
@@ -158,9 +159,8 @@ class ListeningHarness(Harness):
             self._finals.append(frame.text.strip())
             self._interim = ""
             self._finalized = self._finalized or (frame.finalized and self._stopped_at > 0 and not self.segmented)
-        else:
-            return
-        self._heard_at = asyncio.get_running_loop().time()
+        if self.text != before:
+            self._heard_at = asyncio.get_running_loop().time()
         self._news.set()
 
     def _note_request(self) -> None:

@@ -26,6 +26,8 @@ from services.pipecat.errors import ServiceError
 from services.pipecat.harness import ConnectionLostFrame, Harness, SteppedClock
 
 NS_PER_MS = 10**6
+CONNECTED_ANEW_S = 1.0
+"""Silence that is borne of a service that connected anew: what it was to say may have gone with the old connection."""
 
 Words = tuple[tuple[str, int], ...]
 """Words and where they begin, milliseconds from the start of the text's audio."""
@@ -59,7 +61,7 @@ class SpeakingHarness(Harness):
         try:
             over = False
             while not over:
-                frame = await frames.get()
+                frame = await self._next(frames, patient=not speaking.connected_anew)
                 if getattr(frame, "context_id", None) in self._bygone:
                     continue
                 if isinstance(frame, TTSAudioRawFrame) and not speaking.audible:
@@ -72,12 +74,19 @@ class SpeakingHarness(Harness):
         finally:
             self._bygone.extend(speaking.contexts)
 
+    async def _next(self, frames: asyncio.Queue[Frame], *, patient: bool) -> Frame:
+        try:
+            async with asyncio.timeout(None if patient else CONNECTED_ANEW_S):
+                return await frames.get()
+        except TimeoutError:
+            raise ServiceError(f"{self.recipe.name} lost its connection") from None
+
 
 class _Speaking:
     """What became of one text so far."""
 
     def __init__(self, harness: SpeakingHarness, give: Give, began_ns: int) -> None:
-        self.audible = self.stopped = False
+        self.audible = self.stopped = self.connected_anew = False
         self.contexts: set[str] = set()
         self._harness = harness
         self._give = give
@@ -88,9 +97,11 @@ class _Speaking:
         """Whether that was the end. A service may say that it stopped before it says why it never began.
 
         Raises:
-            ServiceError: the service failed. One that has not begun may have had to connect anew.
+            ServiceError: the service failed. One that has not begun may connect anew, if audio follows.
         """
-        if isinstance(frame, ErrorFrame) and (self.audible or not isinstance(frame, ConnectionLostFrame)):
+        if isinstance(frame, ConnectionLostFrame) and not self.audible:
+            self.connected_anew = True
+        elif isinstance(frame, ErrorFrame):
             raise self._harness.error(frame)
         if context := getattr(frame, "context_id", None):
             self.contexts.add(context)

@@ -1,45 +1,72 @@
-"""Providers as pipecat's services speak to them, on this machine: OpenAI's interfaces over HTTP, Cartesia's and
-Deepgram's over websockets. What each does next is set on the object; all that it was asked is kept."""
+"""Providers of speech as services of pipecat speak to them: OpenAI over HTTP, Cartesia and Deepgram over
+websockets. What a provider does next is set on the object; what it was asked is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import re
+import threading
+from array import array
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from aiohttp import WSMsgType, web
 
-TONE = b"\x00\x20" * 1200
-"""50 ms at 24,000 Hz."""
+MS_PER_CHARACTER = 60
+PIECE_MS = 100
+OPENAI_RATE_HZ = 24_000
+WAV_HEADER_BYTES = 44
+LOUD = 1000
+"""What is not louder than this is no speech."""
 
 
 class Providers:
-    """The server. Behaviours: ``fine``, ``refuses`` (401), ``breaks`` (500), ``hangs``, ``cut``, ``rubbish``."""
+    """All of them, as one server.
+
+    Attributes:
+        behaviour: ``fine``, ``refuses`` (status 401), ``breaks`` (500, or an error in the stream), ``hangs``, ``cut``,
+            ``rubbish``.
+        breaks_over: a text of more characters breaks; None: none.
+        transcript, interims: what is understood of speech; each piece of sound gives the next interim text.
+        confirms: a transcript comes when it is asked for.
+        word_times: Cartesia tells when words begin.
+        pause_s: before each piece of audio and each transcript.
+        asked: what came: a kind, and what was sent.
+        aborted: texts that nobody wanted any more, while they were spoken.
+        connections: websockets that are open.
+    """
 
     def __init__(self) -> None:
         self.behaviour = "fine"
+        self.breaks_over: int | None = None
         self.transcript = "my card is broken"
         self.interims: tuple[str, ...] = ("my", "my card")
-        self.answer: list[str] = ["Of ", "course."]
-        self.tool_calls: list[tuple[str, str, str]] = []
-        self.pieces = 4
-        self.word_s: float | None = None
+        self.confirms = True
+        self.word_times = True
         self.pause_s = 0.0
-        self.seen: list[tuple[str, Any]] = []
+        self.asked: list[tuple[str, Any]] = []
         self.aborted = 0
         self.connections = 0
-        self.url = ""
+        self.port = 0
+        self._sounds = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def websocket_url(self) -> str:
-        return self.url.replace("http", "ws")
+        return f"ws://127.0.0.1:{self.port}"
+
+    def of_kind(self, kind: str) -> list[Any]:
+        """What was sent of a kind, in order."""
+        return [what for each, what in self.asked if each == kind]
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=2**30)
-        application.router.add_post("/v1/chat/completions", self._chat)
         application.router.add_post("/v1/audio/speech", self._speech)
         application.router.add_post("/v1/audio/transcriptions", self._transcription)
         application.router.add_get("/tts/websocket", self._cartesia_tts)
@@ -47,181 +74,176 @@ class Providers:
         application.router.add_get("/v1/listen", self._deepgram)
         return application
 
-    async def _trouble(self) -> web.Response | None:
+    def _breaks(self, text: str) -> bool:
+        return self.behaviour == "breaks" or (self.breaks_over is not None and len(text) > self.breaks_over)
+
+    async def _trouble(self, text: str = "") -> web.Response | None:
         """What a request gets in place of an answer."""
         if self.behaviour == "hangs":
-            await self._until_aborted(asyncio.sleep(30))
+            await asyncio.sleep(3600)
         if self.behaviour == "refuses":
-            return web.json_response({"error": {"message": "no such key", "code": "invalid_api_key"}}, status=401)
-        if self.behaviour == "breaks":
-            return web.json_response({"error": {"message": "out of order"}}, status=500)
+            return web.json_response({"error": {"message": "Incorrect API key", "code": "invalid_api_key"}}, status=401)
+        if self._breaks(text):
+            # 400 and not 500: the client of OpenAI would try that twice more.
+            return web.json_response({"error": {"message": f"can't say {text}"}}, status=400)
         return None
 
-    async def _until_aborted(self, work: Any) -> None:
+    async def _speech(self, request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        self.asked.append(("speech", asked))
         try:
-            await work
-        except asyncio.CancelledError:
+            if (trouble := await self._trouble(asked["input"])) is not None:
+                return trouble
+            response = web.StreamResponse()
+            await response.prepare(request)
+            for piece in _tone(asked["input"], OPENAI_RATE_HZ):
+                await asyncio.sleep(self.pause_s)
+                await response.write(piece)
+                if self.behaviour == "cut":
+                    assert request.transport is not None
+                    request.transport.close()
+        except (asyncio.CancelledError, ConnectionError):
             self.aborted += 1
             raise
-
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append(("chat", await request.json()))
-        if (trouble := await self._trouble()) is not None:
-            return trouble
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(request)
-        for delta in self._deltas():
-            await response.write(f"data: {json.dumps(self._chunk(delta))}\n\n".encode())
-            await self._until_aborted(asyncio.sleep(self.pause_s))
-            if self.behaviour == "rubbish":
-                await response.write(b"data: {not json\n\n")
-            if self.behaviour == "cut":
-                request.transport.close()
-                return response
-        usage = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
-        await response.write(f"data: {json.dumps({**self._chunk(None), 'usage': usage})}\n\ndata: [DONE]\n\n".encode())
-        return response
-
-    def _deltas(self) -> list[dict[str, Any]]:
-        deltas: list[dict[str, Any]] = [{"content": text} for text in self.answer]
-        for index, (identity, name, arguments) in enumerate(self.tool_calls):
-            middle = len(arguments) // 2
-            head = {"index": index, "id": identity, "type": "function"}
-            deltas.append({"tool_calls": [{**head, "function": {"name": name, "arguments": arguments[:middle]}}]})
-            deltas.append({"tool_calls": [{"index": index, "function": {"arguments": arguments[middle:]}}]})
-        return deltas
-
-    def _chunk(self, delta: dict[str, Any] | None) -> dict[str, Any]:
-        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None}]
-        return {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", "choices": choices}
-
-    async def _speech(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append(("speech", await request.json()))
-        if (trouble := await self._trouble()) is not None:
-            return trouble
-        response = web.StreamResponse()
-        await response.prepare(request)
-        for _ in range(self.pieces):
-            await response.write(TONE)
-            await self._until_aborted(asyncio.sleep(self.pause_s))
-            if self.behaviour == "cut":
-                request.transport.close()
-                return response
         return response
 
     async def _transcription(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
         file = form["file"]
         assert isinstance(file, web.FileField)
-        self.seen.append(("transcription", file.file.read()))
+        audio = file.file.read()
+        self.asked.append(("transcription", audio))
         if (trouble := await self._trouble()) is not None:
             return trouble
+        await asyncio.sleep(self.pause_s)
         if self.behaviour == "rubbish":
             return web.Response(text="<html>", content_type="text/html")
-        await asyncio.sleep(self.pause_s)
-        return web.json_response({"text": self.transcript})
+        return web.json_response({"text": self.transcript if _is_loud(audio[WAV_HEADER_BYTES:]) else ""})
 
-    async def _open(self, request: web.Request) -> web.WebSocketResponse:
+    @asynccontextmanager
+    async def _socket(self, request: web.Request) -> AsyncIterator[web.WebSocketResponse]:
         if self.behaviour == "refuses":
             raise web.HTTPUnauthorized
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         self.connections += 1
-        return socket
-
-    async def _cartesia_tts(self, request: web.Request) -> web.WebSocketResponse:
-        socket = await self._open(request)
-        speaking: dict[str, asyncio.Task[None]] = {}
         try:
-            async for message in socket:
-                asked = json.loads(message.data)
-                self.seen.append(("cartesia", asked))
-                if asked.get("cancel"):
-                    self.aborted += 1
-                    if task := speaking.pop(asked["context_id"], None):
-                        task.cancel()
-                elif asked.get("transcript", "").strip():
-                    speaking[asked["context_id"]] = asyncio.create_task(
-                        self._say(socket, asked["context_id"], asked["transcript"])
-                    )
+            with suppress(ConnectionError):
+                yield socket
         finally:
-            for task in speaking.values():
-                task.cancel()
             self.connections -= 1
+
+    async def _cartesia_tts(self, request: web.Request) -> web.StreamResponse:
+        speaking: dict[str, asyncio.Task[None]] = {}
+        async with self._socket(request) as socket:
+            try:
+                async for message in socket:
+                    asked = json.loads(message.data)
+                    self.asked.append(("cartesia", asked))
+                    task = speaking.get(asked["context_id"])
+                    if asked.get("cancel") and task is not None and not task.done():
+                        self.aborted += 1
+                        task.cancel()
+                    elif asked.get("transcript", "").strip():
+                        speaking[asked["context_id"]] = asyncio.create_task(self._say(socket, asked))
+            finally:
+                for task in speaking.values():
+                    task.cancel()
         return socket
 
-    async def _say(self, socket: web.WebSocketResponse, context: str, text: str) -> None:
+    async def _say(self, socket: web.WebSocketResponse, asked: dict[str, Any]) -> None:
+        context, text = asked["context_id"], asked["transcript"]
         if self.behaviour == "hangs":
             return
-        if self.behaviour == "breaks":
-            await socket.send_json({"type": "error", "context_id": context, "error": "secret words", "done": True})
+        if self._breaks(text):
+            await socket.send_json({"type": "error", "context_id": context, "error": f"can't say {text}"})
             return
-        if self.word_s is not None:
-            words = {"words": text.split(), "start": [self.word_s * each for each in range(len(text.split()))]}
-            await socket.send_json({"type": "timestamps", "context_id": context, "word_timestamps": words})
-        for _ in range(self.pieces):
-            data = base64.b64encode(TONE).decode()
-            await socket.send_json({"type": "chunk", "context_id": context, "data": data})
+        if self.behaviour == "rubbish":
+            await socket.send_str("{not json")
+            return
+        if self.word_times:
+            found = list(re.finditer(r"\S+", text))
+            starts = [word.start() * MS_PER_CHARACTER / 1000 for word in found]
+            times = {"words": [word.group() for word in found], "start": starts}
+            await socket.send_json({"type": "timestamps", "context_id": context, "word_timestamps": times})
+        for piece in _tone(text, asked["output_format"]["sample_rate"]):
             await asyncio.sleep(self.pause_s)
+            data = base64.b64encode(piece).decode()
+            await socket.send_json({"type": "chunk", "context_id": context, "data": data})
             if self.behaviour == "cut":
                 await socket.close()
                 return
         await socket.send_json({"type": "done", "context_id": context})
 
-    async def _cartesia_stt(self, request: web.Request) -> web.WebSocketResponse:
-        socket = await self._open(request)
-        with suppress(ConnectionError):
+    async def _cartesia_stt(self, request: web.Request) -> web.StreamResponse:
+        def result(text: str, *, final: bool = False) -> dict[str, Any]:
+            return {"type": "transcript", "text": text, "is_final": final}
+
+        async with self._socket(request) as socket:
             async for message in socket:
                 if message.type is WSMsgType.BINARY:
-                    await self._hear(socket, message.data, self._cartesia_interim)
-                elif message.data == "finalize" and self.behaviour == "fine":
-                    await socket.send_json({"type": "transcript", "text": self.transcript, "is_final": True})
-        self.connections -= 1
+                    await self._hear(socket, message.data, result)
+                elif message.data == "finalize":
+                    await self._finalize(socket, result)
         return socket
 
-    async def _deepgram(self, request: web.Request) -> web.WebSocketResponse:
-        socket = await self._open(request)
-        with suppress(ConnectionError):
+    async def _deepgram(self, request: web.Request) -> web.StreamResponse:
+        async with self._socket(request) as socket:
             async for message in socket:
                 if message.type is WSMsgType.BINARY:
-                    await self._hear(socket, message.data, self._deepgram_result)
-                elif json.loads(message.data)["type"] == "Finalize" and self.behaviour == "fine":
-                    await socket.send_json(self._deepgram_result(self.transcript, final=True))
+                    await self._hear(socket, message.data, _deepgram_result)
+                elif json.loads(message.data)["type"] == "Finalize":
+                    await self._finalize(socket, _deepgram_result)
                 elif json.loads(message.data)["type"] == "CloseStream":
                     break
-        self.connections -= 1
         return socket
 
-    async def _hear(self, socket: web.WebSocketResponse, audio: bytes, interim: Callable[[str], Any]) -> None:
-        """Each piece of sound gives the next interim text; silence gives none."""
-        self.seen.append(("audio", audio))
+    async def _hear(self, socket: web.WebSocketResponse, audio: bytes, result: Callable[..., Any]) -> None:
+        self.asked.append(("audio", audio))
         if self.behaviour == "cut":
             await socket.close()
-        sounds = sum(1 for kind, heard in self.seen if kind == "audio" and any(heard))
-        if any(audio) and sounds <= len(self.interims) and self.behaviour == "fine":
-            await socket.send_json(interim(self.interims[sounds - 1]))
+        elif self.behaviour == "rubbish":
+            await socket.send_str("{not json")
+        elif self.behaviour == "fine" and _is_loud(audio):
+            self._sounds += 1
+            if self._sounds <= len(self.interims):
+                await socket.send_json(result(self.interims[self._sounds - 1]))
 
-    @staticmethod
-    def _cartesia_interim(text: str) -> dict[str, Any]:
-        return {"type": "transcript", "text": text, "is_final": False}
+    async def _finalize(self, socket: web.WebSocketResponse, result: Callable[..., Any]) -> None:
+        self.asked.append(("finalize", None))
+        heard, self._sounds = self._sounds > 0, 0
+        if self.behaviour == "fine" and self.confirms:
+            await asyncio.sleep(self.pause_s)
+            await socket.send_json(result(self.transcript if heard else "", final=True))
 
-    @staticmethod
-    def _deepgram_result(text: str, *, final: bool = False) -> dict[str, Any]:
-        return {
-            "type": "Results",
-            "channel_index": [0, 1],
-            "duration": 1.0,
-            "start": 0.0,
-            "is_final": final,
-            "speech_final": final,
-            "from_finalize": final,
-            "channel": {"alternatives": [{"transcript": text, "confidence": 0.9, "words": []}]},
-            "metadata": {
-                "request_id": "1",
-                "model_info": {"name": "m", "version": "1", "arch": "a"},
-                "model_uuid": "1",
-            },
-        }
+
+def _deepgram_result(text: str, *, final: bool = False) -> dict[str, Any]:
+    return {
+        "type": "Results",
+        "channel_index": [0, 1],
+        "duration": 1.0,
+        "start": 0.0,
+        "is_final": final,
+        "speech_final": final,
+        "from_finalize": final,
+        "channel": {"alternatives": [{"transcript": text, "confidence": 0.9, "words": []}]},
+        "metadata": {
+            "request_id": "1",
+            "model_info": {"name": "m", "version": "1", "arch": "a"},
+            "model_uuid": "1",
+        },
+    }
+
+
+def _tone(text: str, rate_hz: int) -> Iterator[bytes]:
+    total_ms = len(text) * MS_PER_CHARACTER
+    for begin_ms in range(0, total_ms, PIECE_MS):
+        yield b"\x00\x20\x00\xe0" * (rate_hz * min(PIECE_MS, total_ms - begin_ms) // 2000)
+
+
+def _is_loud(pcm: bytes) -> bool:
+    samples = array("h", pcm[: len(pcm) // 2 * 2])
+    return len(samples) > 0 and max(samples) > LOUD
 
 
 @asynccontextmanager
@@ -230,10 +252,30 @@ async def serving() -> AsyncIterator[Providers]:
     providers = Providers()
     runner = web.AppRunner(providers.application(), handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    providers.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    providers.port = runner.addresses[0][1]
     try:
         yield providers
     finally:
         await runner.cleanup()
+
+
+@contextmanager
+def serving_in_a_thread() -> Iterator[Providers]:
+    """The server for tests that block."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(10)
+
+    server = serving()
+    providers: Providers = run(server.__aenter__())  # type: ignore[arg-type]
+    try:
+        yield providers
+    finally:
+        run(server.__aexit__(None, None, None))  # type: ignore[arg-type]
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()

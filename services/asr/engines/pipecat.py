@@ -27,8 +27,9 @@ NAME = "pipecat"
 SAMPLE_BYTES = 2
 WARM_MS = 500
 WARM_S = 30.0
-MARGIN = 0.9
-"""Of the deadline of a transcript: an error that is told is better than one that is found."""
+PROVIDER_SHARE, RUN_SHARE = 0.8, 0.9
+"""Of the deadline of a transcript: what was understood by then, or an error that is told, is better than one that is
+found; the second is for a service that was not even connected in time."""
 SILENT_RUNS = 3
 """So many stretches of speech in a row of which a service says nothing at all, without saying that it is done: it is
 not the callers who are silent."""
@@ -61,7 +62,8 @@ class PipecatEngine:
         self.capabilities = Capabilities(
             streaming=streaming, partials=streaming, languages=(), sample_rates_hz=(rate_hz,), waits=True
         )
-        self.deadline_s = MARGIN * section.deadline_ms / 1000
+        self.deadline_s = RUN_SHARE * section.deadline_ms / 1000
+        self._patience_s = PROVIDER_SHARE * section.deadline_ms / 1000
         self.host = Host("asr")
         habits = Habits()
         self.pool: ServicePool[ListeningHarness] = ServicePool(
@@ -100,7 +102,7 @@ class PipecatEngine:
             run.service = service
             while pcm := await run.audio.get():
                 await service.hear(pcm)
-            text = await service.end(self.deadline_s)
+            text = await service.end(self._patience_s)
             # From here on the service may hear somebody else.
             run.service = None
             self._silent_runs = 0 if text or service.complete else self._silent_runs + 1
@@ -132,12 +134,13 @@ class PipecatRun:
         self._partial = ""
 
     def accept(self, pcm: bytes) -> str | None:
+        if not pcm:
+            return None
         if self._hearing is None:
             self._hearing = self._engine.host.start(self._engine.hear(self))
         if self._hearing.done():
             self._hearing.result()
-        if pcm:
-            self._engine.host.call(self.audio.put_nowait, pcm)
+        self._engine.host.call(self.audio.put_nowait, pcm)
         service = self.service
         text = service.text if service is not None else ""
         if not text or text == self._partial:
@@ -147,10 +150,11 @@ class PipecatRun:
 
     def finish(self) -> Transcript:
         if self._hearing is None:
-            return Transcript("")
+            return Transcript("", 0.0)
         self._engine.host.call(self.audio.put_nowait, b"")
         try:
-            return Transcript(self._hearing.result(self._engine.deadline_s))
+            text = self._hearing.result(self._engine.deadline_s)
+            return Transcript(text, 1.0 if text else 0.0)
         except TimeoutError:
             self._hearing.cancel()
             raise EngineError(f"no transcript within {self._engine.deadline_s:.1f} s") from None

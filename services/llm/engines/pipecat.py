@@ -7,7 +7,9 @@ Tools that the model asks for are run by the call, as those of every model, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import json
+import typing
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 from config.load import ConfigError
@@ -16,6 +18,7 @@ from services.llm.chat.model import (
     ChatEnd,
     ChatRequest,
     Delta,
+    FinishReason,
     Message,
     ModelCapabilities,
     ModelToolCall,
@@ -24,13 +27,14 @@ from services.llm.chat.model import (
 from services.llm.engine import Engine, EngineError
 from services.pipecat.catalogue import load_recipe
 from services.pipecat.errors import ServiceError
-from services.pipecat.hosting import Host, Stream
+from services.pipecat.hosting import Giver, Host, Stream
 
 if TYPE_CHECKING:
     from services.pipecat.chat import ChatHarness
     from services.pipecat.pool import ServicePool
 
 NAME = "pipecat"
+REASONS = typing.get_args(FinishReason)
 
 
 def create(section: LlmSection, settings: Settings | None = None) -> Engine:
@@ -94,7 +98,7 @@ class PipecatModel:
         except ServiceError as error:
             raise EngineError(str(error)) from None
 
-    async def _answer(self, request: ChatRequest, give: Callable[[Delta], None]) -> None:
+    async def _answer(self, request: ChatRequest, give: Giver[Delta]) -> None:
         """In the host's thread."""
         end = ChatEnd("stop")
 
@@ -105,6 +109,9 @@ class PipecatModel:
             elif isinstance(said, self._chat.Call):
                 end = end._replace(reason="tool_calls")
                 give(ModelToolCall(said.id, said.name, said.arguments))
+            elif isinstance(said, self._chat.Finish):
+                if said.reason in REASONS and end.reason == "stop":
+                    end = end._replace(reason=said.reason)
             else:
                 end = end._replace(prompt_tokens=said.prompt, completion_tokens=said.completion)
 
@@ -120,12 +127,25 @@ class PipecatModel:
 
 def _message(message: Message) -> dict[str, Any]:
     """As OpenAI writes it, which pipecat turns into what each provider wants."""
-    written: dict[str, Any] = {"role": message.role, "content": message.text}
+    written: dict[str, Any] = {"role": message.role, "content": _sendable(message.text)}
     if message.tool_calls:
         written["tool_calls"] = [
-            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _sound(call.arguments)}}
             for call in message.tool_calls
         ]
     if message.role == "tool":
         written["tool_call_id"] = message.tool_call_id
     return written
+
+
+def _sendable(text: str) -> str:
+    """Half a pair of UTF-16 is no character that could be sent to anybody."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _sound(arguments: str) -> str:
+    """Arguments that a model wrote wrongly, as pipecat can read them for a provider that wants them taken apart."""
+    try:
+        return arguments if isinstance(json.loads(arguments), dict) else "{}"
+    except ValueError:
+        return "{}"

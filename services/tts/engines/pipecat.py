@@ -7,14 +7,13 @@ a thread of their own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from config.load import ConfigError
 from config.settings import Settings, TtsSection
 from services.pipecat.catalogue import load_recipe
 from services.pipecat.errors import ServiceError
-from services.pipecat.hosting import Host
+from services.pipecat.hosting import Giver, Host
 from services.tts.engine import Capabilities, Engine, EngineChoiceError, EngineError, Label, Run, SpeechChunk, WordStart
 from services.tts.sentences import split_text
 
@@ -56,15 +55,15 @@ class PipecatEngine:
     async def warm(self) -> None:
         """Connect, and say a first word into the void; it shows whether the service knows when words begin."""
         words: list[WordStart] = []
-
-        def take(chunk: SpeechChunk) -> None:
-            words.extend(chunk.words)
-
-        await asyncio.wrap_future(self._host.start(self._warm(take)))
+        try:
+            async for chunk in self._host.stream(self._warm):
+                words.extend(chunk.words)
+        except ServiceError as error:
+            raise (EngineChoiceError if error.lasting else EngineError)(str(error)) from None
         self.capabilities = self.capabilities._replace(word_times=bool(words))
 
     def open(self, text: str, *, language: str = "en", label: Label = Label()) -> Run:  # noqa: B008
-        return self._host.stream(lambda give: self._open(text, give))
+        return self._host.stream(lambda give: self._speak(text, give))
 
     async def list_voices(self) -> tuple[str, ...]:
         """Empty: pipecat knows no list of a provider's voices."""
@@ -74,38 +73,53 @@ class PipecatEngine:
         await asyncio.wrap_future(self._host.start(self._pool.close()))
         self._host.close()
 
-    async def _warm(self, give: Callable[[SpeechChunk], None]) -> None:
-        try:
-            await self._speak(["Ready."], give)
-            await self._pool.fill()
-        except ServiceError as error:
-            raise (EngineChoiceError if error.lasting else EngineError)(str(error)) from None
+    async def _warm(self, give: Giver[SpeechChunk]) -> None:
+        """In the host's thread, as all that follows."""
+        await self._speak_piece("Ready.", _Speech(give, self.capabilities.sample_rate_hz))
+        await self._pool.fill()
 
-    async def _open(self, text: str, give: Callable[[SpeechChunk], None]) -> None:
+    async def _speak(self, text: str, give: Giver[SpeechChunk]) -> None:
+        speech = _Speech(give, self.capabilities.sample_rate_hz)
+        # Half a pair of UTF-16 is no character that could be sent to anybody.
+        pieces = split_text(text.encode("utf-8", "replace").decode())
         try:
-            await self._speak([piece.text for piece in split_text(text)], give)
+            for number, piece in enumerate(pieces):
+                if number:
+                    # A long text is not made long before it is wanted.
+                    await give.taken()
+                await self._speak_piece(piece.text, speech)
         except (ServiceError, ConfigError) as error:
             raise EngineError(str(error)) from None
 
-    async def _speak(self, pieces: list[str], give: Callable[[SpeechChunk], None]) -> None:
-        """In the host's thread, as the two above."""
-        begins_ms = spoken = 0
-        waiting: list[WordStart] = []
+    async def _speak_piece(self, text: str, speech: _Speech) -> None:
+        # What holds no letter and no digit is not spoken: a provider's silence would count as its failure.
+        if any(character.isalnum() for character in text):
+            async with self._pool.lend(interruptible=True) as service:
+                await service.speak(text, speech.take)
+        speech.end_piece()
 
-        def take(pcm: bytes, words: tuple[tuple[str, int], ...]) -> None:
-            """Words go with the audio after them, and those after all audio alone."""
-            nonlocal spoken
-            waiting.extend(WordStart(word, begins_ms + start_ms) for word, start_ms in words)
-            if pcm:
-                give(SpeechChunk(pcm, tuple(waiting)))
-                waiting.clear()
-                spoken += len(pcm)
 
-        for piece in pieces:
-            begins_ms = spoken * 1000 // (SAMPLE_BYTES * self.capabilities.sample_rate_hz)
-            # What holds no letter and no digit is not spoken: a provider's silence would count as its failure.
-            if any(character.isalnum() for character in piece):
-                async with self._pool.lend(interruptible=True) as service:
-                    await service.speak(piece, take)
-        if waiting:
-            give(SpeechChunk(b"", tuple(waiting)))
+class _Speech:
+    """Audio and words of a run, as chunks of a length that suits everybody."""
+
+    def __init__(self, give: Giver[SpeechChunk], rate_hz: int) -> None:
+        self._give = give
+        self._bytes_a_second = SAMPLE_BYTES * rate_hz
+        self._begins_ms = 0
+        self._spoken = 0
+        self._words: list[WordStart] = []
+
+    def take(self, pcm: bytes, words: tuple[tuple[str, int], ...]) -> None:
+        """Words go with the audio after them. ``words``: times from the start of the piece."""
+        self._words += [WordStart(word, self._begins_ms + start_ms) for word, start_ms in words]
+        for at in range(0, len(pcm), self._bytes_a_second):
+            self._give(SpeechChunk(pcm[at : at + self._bytes_a_second], tuple(self._words)))
+            self._words.clear()
+        self._spoken += len(pcm)
+
+    def end_piece(self) -> None:
+        """Words after all audio go alone."""
+        if self._words:
+            self._give(SpeechChunk(b"", tuple(self._words)))
+            self._words.clear()
+        self._begins_ms = 1000 * self._spoken // self._bytes_a_second
