@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bus.logs import get_logger
 from schemas.tts import SpokenWord
+from services.text.shaped import Shaped, as_written
+from services.text.speakable import shape
 from services.tts.engine import Engine, WordStart
 from services.tts.words import spread_words, timed_words
 
@@ -23,6 +25,8 @@ class Apology:
     text: str
     pcm: bytes
     starts: tuple[WordStart, ...] = ()
+    said: Shaped | None = field(default=None, compare=False)
+    """The text in the words that the engine was given; None: as it is written."""
 
     @property
     def proportional(self) -> bool:
@@ -32,17 +36,21 @@ class Apology:
     def words_at(self, offset_ms: int, end_ms: int) -> tuple[SpokenWord, ...]:
         """Its words where its audio lies between these two times of a sentence's audio."""
         starts = [WordStart(start.text, start.start_ms + offset_ms) for start in self.starts]
-        return timed_words(self.text, starts, end_ms) or spread_words(self.text, offset_ms, end_ms)
+        said = self.said or self.text
+        return timed_words(said, starts, end_ms) or spread_words(said, offset_ms, end_ms)
 
 
-async def keep_apology(engine: Engine, text: str, deadline_s: float = KEEP_DEADLINE_S) -> Apology | None:
+async def keep_apology(
+    engine: Engine, text: str, deadline_s: float = KEEP_DEADLINE_S, *, shape_text: bool = True
+) -> Apology | None:
     """Have the apology synthesised. None, and a line in the log, where there is no text or the engine fails on it."""
     if not text.strip():
         return None
+    said = shape(text) if shape_text else as_written(text)
     pieces: list[bytes] = []
     starts: list[WordStart] = []
     try:
-        run = engine.open(text)
+        run = engine.open(said.text)
         try:
             async with asyncio.timeout(deadline_s):
                 async for chunk in run:
@@ -58,4 +66,4 @@ async def keep_apology(engine: Engine, text: str, deadline_s: float = KEEP_DEADL
             "a caller hears nothing where it fails on an answer",
         )
         return None
-    return Apology(text, b"".join(pieces), tuple(starts))
+    return Apology(text, b"".join(pieces), tuple(starts), said)

@@ -37,7 +37,7 @@ def sentences_of(command: Say, utterance_id: int, *, language: str, at_us: int, 
             text=text,
             language=language,
         )
-        for index, text in enumerate(split_sentences(command.text))
+        for index, text in enumerate(split_sentences(command.text, language))
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from bus.interface import Connection
@@ -11,6 +12,7 @@ from config.load import ConfigError
 from config.settings import Settings
 from schemas.audio import Codec
 from schemas.session import Stage
+from services.text import speakable
 from services.tts.apology import Apology, keep_apology
 from services.tts.call import SpeechCall
 from services.tts.engine import Engine, load_engine
@@ -69,13 +71,15 @@ class TtsWorker:
 
 
 async def warm_engine(settings: Settings) -> Engine:
-    """The engine of the settings, or several as one, loaded, and with it what turns its audio into frames.
+    """The engine of the settings, or several as one, loaded, and with it what shapes its text and frames its audio.
 
     Raises:
         ConfigError: engine or voice can't be used, or a package is missing.
     """
     engine = load_engines(settings, load_engine)
     await engine.warm()
+    if settings.tts.shape_text:
+        await asyncio.to_thread(speakable.warm)
     try:
         SentenceFramer(Codec.PCMU, engine.capabilities.sample_rate_hz, 0, 0).finish()
     except ImportError as error:
@@ -90,7 +94,8 @@ async def main(context: ServiceContext) -> None:
     except ConfigError as error:
         print(f"tts: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
-    apology = await keep_apology(engine, context.settings.tts.apology)
+    settings = context.settings.tts
+    apology = await keep_apology(engine, settings.apology, shape_text=settings.shape_text)
     worker = TtsWorker(context.connection, context.worker, context.settings, engine, apology)
     await worker.start()
     await context.ready()
