@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -20,14 +21,18 @@ class Received(NamedTuple):
 
 
 class HttpServer:
-    """Records requests.
+    """Records the last requests.
+
+    Args:
+        keeps: connections are kept for the next request; where not, each has a task for as long as its request lasts.
 
     Attributes:
         gone: set when a client closed its connection in the middle of an answer.
     """
 
-    def __init__(self) -> None:
-        self.requests: list[Received] = []
+    def __init__(self, *, keeps: bool = True) -> None:
+        self._keeps = keeps
+        self.requests: deque[Received] = deque(maxlen=32)
         self.gone = asyncio.Event()
         self.port = 0
 
@@ -64,6 +69,14 @@ class HttpServer:
         except (asyncio.CancelledError, ConnectionResetError):
             self.gone.set()
             raise
+        if not response.prepared:
+            self.opened(response)
+        return response
+
+    def opened(self, response: web.StreamResponse) -> web.StreamResponse:
+        """A response that is about to be sent."""
+        if not self._keeps:
+            response.force_close()
         return response
 
 

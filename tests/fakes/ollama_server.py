@@ -37,8 +37,8 @@ class OllamaServer(HttpServer):
         written: lines that were sent.
     """
 
-    def __init__(self, *replies: Reply, models: tuple[str, ...] = ("small:latest",)) -> None:
-        super().__init__()
+    def __init__(self, *replies: Reply, models: tuple[str, ...] = ("small:latest",), keeps: bool = True) -> None:
+        super().__init__(keeps=keeps)
         self.replies = list(replies) or [Reply(["Good", " morning."])]
         self.models = list(models)
         self.pull: list[dict[str, Any]] = []
@@ -97,7 +97,7 @@ class OllamaServer(HttpServer):
         return response
 
     async def _opened(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        response = self.opened(web.StreamResponse(headers={"Content-Type": "application/x-ndjson"}))
         await response.prepare(request)
         return response
 

@@ -50,8 +50,10 @@ class OpenaiServer(HttpServer):
         written: chunks that were sent.
     """
 
-    def __init__(self, *replies: Reply, models: list[str] | None = None, models_status: int = 200) -> None:
-        super().__init__()
+    def __init__(
+        self, *replies: Reply, models: list[str] | None = None, models_status: int = 200, keeps: bool = True
+    ) -> None:
+        super().__init__(keeps=keeps)
         self.replies = list(replies) or [Reply(["Good", " morning."])]
         self.models = models
         self.models_status = models_status
@@ -89,7 +91,7 @@ class OpenaiServer(HttpServer):
         return await self._stream(request, reply, with_usage="stream_options" in body)
 
     async def _stream(self, request: web.Request, reply: Reply, *, with_usage: bool) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response = self.opened(web.StreamResponse(headers={"Content-Type": "text/event-stream"}))
         await response.prepare(request)
         for delta in reply.deltas:
             await asyncio.sleep(reply.pause_s)

@@ -130,7 +130,8 @@ def test_a_template_that_knows_no_system_message() -> None:
 def test_what_templates_of_the_trade_use() -> None:
     text = (
         "{%- for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{% generation %}"
-        "{{ m | tojson(indent=1) }}{% endgeneration %}{% endfor %}{{ strftime_now('%Y')[:2] }}{{ enable_thinking }}{{ eos_token }}"
+        "{{ m | tojson(indent=1) }}{% endgeneration %}{% endfor %}"
+        "{{ strftime_now('%Y')[:2] }}{{ enable_thinking }}{{ eos_token }}"
     )
     assert template_of(text).render(CONVERSATION[1:3], ()).endswith("20False</s>")
     with pytest.raises(EngineError, match="chat template of the test is broken"):

@@ -7,17 +7,22 @@ has a row with ``follows=False``: it is held to everything that does not depend 
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from config.engine_sections import LlamaCppSection, OllamaSection, OpenaiSection
 from services.llm.chat.engine import ChatEngine
 from services.llm.engine import Engine, Request, load_engine
+from tests.fakes import ollama_server, openai_server
 from tests.services.llm.chat.model import FakeModel, Reply, agent_section, says
 from tests.services.llm.harness import settings_with
 
 ANSWER = "Your card is on its way. It will arrive on Monday. Is there anything else?"
+SILENCE_MS = 120_000
+"""Servers may be silent for as long as the contract has them be."""
 SENTENCES = ["Your card is on its way.", "It will arrive on Monday.", "Is there anything else?"]
 
 
@@ -79,6 +84,87 @@ async def chat(plan: Plan) -> AsyncIterator[Made]:
     await engine.close()
 
 
+@asynccontextmanager
+async def openai(plan: Plan) -> AsyncIterator[Made]:
+    from services.llm.engines.openai import OpenaiModel
+
+    async with openai_server.OpenaiServer(models=["small"], keeps=False) as server:
+        model = OpenaiModel(OpenaiSection(base_url=server.url, model="small"), silence_ms=SILENCE_MS)
+        engine = ChatEngine(model, agent_section(plan.folder))
+        await engine.warm()
+        server.replies = _openai_replies(plan)
+        yield Made(engine, lambda: _told(server.asked()[-1]), lambda: server.written)
+        await engine.close()
+
+
+def _openai_replies(plan: Plan) -> list[openai_server.Reply]:
+    return [
+        openai_server.Reply(
+            [
+                *reply.text,
+                *(
+                    openai_server.call_piece(number, f"id-{number}", name, arguments)
+                    for number, (name, arguments) in enumerate(reply.calls)
+                ),
+            ],
+            reason=reply.reason,
+            pause_s=reply.pause_s,
+            ending="done" if reply.reason else "silent end",
+        )
+        for reply in plan.replies
+    ]
+
+
+@asynccontextmanager
+async def ollama(plan: Plan) -> AsyncIterator[Made]:
+    from services.llm.engines.ollama import OllamaModel
+
+    async with ollama_server.OllamaServer(keeps=False) as server:
+        model = OllamaModel(OllamaSection(url=server.url, model="small"), silence_ms=SILENCE_MS)
+        engine = ChatEngine(model, agent_section(plan.folder))
+        await engine.warm()
+        server.replies = [
+            ollama_server.Reply(
+                [
+                    *reply.text,
+                    *({"tool_calls": [{"function": {"name": n, "arguments": a}}]} for n, a in reply.calls),
+                ],
+                pause_s=reply.pause_s,
+                ending="done" if reply.reason else "silent end",
+            )
+            for reply in plan.replies
+        ]
+        yield Made(engine, lambda: _told(server.bodies("/api/chat")[-1]), lambda: server.written)
+        await engine.close()
+
+
+def _told(body: dict[str, Any]) -> str:
+    return "\n".join(message["content"] or "" for message in body["messages"])
+
+
+@asynccontextmanager
+async def llama_cpp(plan: Plan) -> AsyncIterator[Made]:
+    """A model that says one thing, whatever it is asked; a character of the prompt is a token to it."""
+    from services.llm.engines.llama_cpp import LlamaCppModel
+    from tests.tiny_models.gguf import scripted_model
+
+    # No word twice: what follows a word depends on that word alone.
+    words = [f"▁{word}" for word in "Your card is on its way. It will arrive tomorrow. Anything else?".split()]
+    path = scripted_model(plan.folder / "small.gguf", words, context=8192)
+    section = LlamaCppSection(context_tokens=8192, slots=2, threads=1, temperature=0.0)
+    model = LlamaCppModel(section, path)
+    engine = ChatEngine(model, agent_section(plan.folder))
+    await engine.warm()
+    yield Made(engine, work=lambda: model.evaluated)
+    await engine.close()
+
+
+def _package(name: str, extra: str) -> Callable[[], str]:
+    """Why an engine can't be had: its package."""
+    there = importlib.util.find_spec(name) is not None
+    return lambda: "" if there else f"the package {name} is missing: pip install 'callbus[{extra}]'"
+
+
 CASES: list[EngineCase] = [
     EngineCase("instant", instant, follows=False),
     EngineCase(
@@ -88,5 +174,8 @@ CASES: list[EngineCase] = [
         tool_turn=Request("call-1", "default", 2, digits="4271", state="ask_card", slots={"_goal": "card_status"}),
     ),
     EngineCase("chat", chat),
+    EngineCase("openai", openai, missing=_package("openai", "openai")),
+    EngineCase("ollama", ollama, missing=_package("aiohttp", "ollama")),
+    EngineCase("llama_cpp", llama_cpp, follows=False, missing=_package("llama_cpp", "llama_cpp")),
 ]
 """Rows of engines with packages or servers of their own: each in a function like those above."""
