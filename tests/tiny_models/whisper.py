@@ -53,11 +53,10 @@ def build(
     spec = _plain_spec(len(tokens), width=WIDTH if not multilingual else 16)
     chain = [*words, words[0] if endless else _END]
     steps = [(_START, chain[0]), (_PLAIN, chain[0]), *itertools.pairwise(chain)]
+    weighted = [(numbers[token], numbers[follower], 0.05 if unsure else 1.0) for token, follower in steps]
     if no_speech:
-        steps[0] = (_START, _SILENCE)
-    spec.decoder.projection.weight = _next_tokens(
-        spec.decoder.embeddings.weight, [(numbers[a], numbers[b]) for a, b in steps], 0.05 if unsure else 1.0
-    )
+        weighted[0] = (numbers[_START], numbers[_SILENCE], 1.0)
+    spec.decoder.projection.weight = _next_tokens(spec.decoder.embeddings.weight, weighted)
     spec.register_vocabulary(tokens)
     spec.config.suppress_ids = spec.config.suppress_ids_begin = []
     spec.config.lang_ids = [numbers[f"<|{language}|>"] for language in LANGUAGES] if multilingual else []
@@ -81,7 +80,9 @@ def _tokens(words: list[str], multilingual: bool) -> list[str]:
     marks = [_END, _START, *([f"<|{language}|>" for language in LANGUAGES] if multilingual else ()), *marks]
     times = [f"<|{step * 0.02:.2f}|>" for step in range(1501)]
     room = MULTILINGUAL_TOKENS - len(words) - len(marks) - len(times) if multilingual else 20
-    return ["<unk>", *words, *(f"filler{number}" for number in range(room)), *marks, *times]
+    # The empty token: CTranslate2 4 tells by it that a model knows languages, earlier ones by the size.
+    languages = [""] if multilingual else []
+    return ["<unk>", *languages, *words, *(f"filler{number}" for number in range(room)), *marks, *times]
 
 
 def _plain_spec(tokens: int, width: int) -> Any:
@@ -108,10 +109,13 @@ def _plain_spec(tokens: int, width: int) -> Any:
     return spec
 
 
-def _next_tokens(embeddings: Any, steps: list[tuple[int, int]], scale: float) -> Any:
-    """The last matrix: a token's own vector, normalised as the last layer does it, points at its follower."""
+def _next_tokens(embeddings: Any, steps: list[tuple[int, int, float]]) -> Any:
+    """The last matrix: a token's own vector, normalised as the last layer does it, points at its follower.
+
+    ``steps``: token, follower, how sure that is.
+    """
     normal = (embeddings - embeddings.mean(1, keepdims=True)) / embeddings.std(1, keepdims=True)
     weight = numpy.zeros_like(embeddings)
-    for token, follower in steps:
+    for token, follower, scale in steps:
         weight[follower] += scale * normal[token]
     return weight

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from config.load import ConfigError
 
 MULTILINGUAL_TOKENS = 51865
-"""Vocabularies from this size on hold the tokens of languages: CTranslate2 decides by it as well."""
+"""Whisper's vocabularies from this size on are of models that know languages."""
 
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
 _VOCABULARIES = ("vocabulary.json", "vocabulary.txt")
