@@ -139,7 +139,7 @@ def scripted_model(
     token depends on the last one alone.
     """
     assert len(set(script)) == len(script), "a token can have one successor only"
-    sizes = {"width": 256, "layers": 1, "feed_forward": 64, "heads": 4, "context": context}
+    sizes = {"width": 128, "layers": 1, "feed_forward": 32, "heads": 1, "context": context}
     tokens, kinds = _vocabulary(script, ())
     rng = np.random.default_rng(0)
     embedding = rng.standard_normal((len(tokens), sizes["width"])).astype(np.float32)
