@@ -148,12 +148,13 @@ class CallEvents:
             speech_start_ms=speech.speech_start_ms,
             speech_end_ms=speech.speech_end_ms,
             transcription_delay_ms=self._transcription_delay_ms,
-            engine=self._engine,
+            engine=outcome.engine or self._engine,
             **self._base(),
         )
         self._recorder.record(event, fenced=True)
 
-    def failure(self, code: str, detail: str, *, turn: int = 0, gap_ms: int = 0) -> None:
+    def failure(self, code: str, detail: str, *, turn: int = 0, gap_ms: int = 0, hears: str = "") -> None:
+        """``hears``: what the caller hears of it; empty: as in the table."""
         row = FAILURES[code]
         event = Failure(
             code=code,
@@ -161,7 +162,7 @@ class CallEvents:
             worker=self._worker,
             number=self._failures,
             retryable=row.retryable,
-            caller_hears=row.caller_hears,
+            caller_hears=hears or row.caller_hears,
             detail=detail,
             turn=turn,
             gap_ms=gap_ms,

@@ -14,7 +14,7 @@ from bus.clock import Clock, Timer
 from bus.logs import get_logger
 from schemas.asr import Word
 from schemas.llm import ListenFor
-from services.asr.engine import Engine, Run, Transcript
+from services.asr.engine import Engine, EngineError, Run, Transcript
 from services.asr.hearing import BYTES_PER_TICK, TICKS_PER_MS, Piece
 from services.asr.pool import EnginePool
 from services.audio.resample import Resampler
@@ -29,19 +29,22 @@ BATCH_BYTES = 960
 
 
 class Outcome(NamedTuple):
-    """How a run ended. ``error``: empty, ``engine_failed`` or ``engine_timeout``; then ``text`` is the last partial."""
+    """How a run ended. ``error``: empty, or a code of the failure table; then ``text`` is the last partial. ``engine``:
+    who gave it, of several; empty: the only one."""
 
     text: str
     confidence: float
     words: tuple[Word, ...]
     error: str = ""
     detail: str = ""
+    engine: str = ""
 
 
 class Recognition:
     """Drives one run. The callbacks are called on the event loop, never after :meth:`cancel`.
 
-    ``on_idle``: the engine has nothing to do until more audio comes.
+    ``on_idle``: the engine has nothing to do until more audio comes. ``on_failed``: told at once, with the kind of
+    error, where the engine fails, in place of an outcome; None: the outcome says so when it is wanted.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Recognition:
         on_partial: Callable[[str], None],
         on_outcome: Callable[[Outcome], None],
         on_idle: Callable[[], None],
+        on_failed: Callable[[Outcome, str], None] | None = None,
     ) -> None:
         self.through_sequence = -1
         self._engine = engine
@@ -65,6 +69,7 @@ class Recognition:
         self._on_partial = on_partial
         self._on_outcome = on_outcome
         self._on_idle = on_idle
+        self._on_failed = on_failed
         self._resampler = _resampler_for(engine.capabilities.sample_rates_hz)
         self._batch_bytes = BATCH_BYTES if engine.capabilities.blocking else 1
         self._run: Run | None = None
@@ -75,6 +80,12 @@ class Recognition:
         self._partial = ""
         self._timer: Timer | None = None
         self._held: Outcome | None = None
+        self._given_us = 0
+
+    @property
+    def waiting_since_us(self) -> int | None:
+        """When the engine was given what it works on, by the clock's elapsed time; None: it is at rest."""
+        return self._given_us if self._busy and not self._over else None
 
     @property
     def busy(self) -> bool:
@@ -105,6 +116,13 @@ class Recognition:
             self._close()
             self._drop_run()
 
+    def abandon(self) -> None:
+        """As :meth:`cancel`, of an engine that does not come back: the thread that it holds is replaced."""
+        self.cancel()
+        # First over, then the look: a thread that begins at this moment sees the one, or is seen by the other.
+        if self._inside:
+            self._pool.replace_thread()
+
     def _advance(self) -> None:
         """Give the engine its next piece of work, if it is free and there is some."""
         while not self._busy and not self._over and (len(self._waiting) >= self._batch_bytes or self._finishing):
@@ -112,6 +130,7 @@ class Recognition:
             del self._waiting[:SLICE_BYTES]
             last = self._finishing and not self._waiting
             self._busy = True
+            self._given_us = self._clock.elapsed_us()
             if self._engine.capabilities.blocking:
                 self._pool.submit(lambda: self._work(chunk, last), self._worked)  # noqa: B023
                 return
@@ -139,7 +158,10 @@ class Recognition:
             chunk = self._resampler.feed(chunk) + (self._resampler.finish() if last else b"")
         if chunk:
             partial = self._run.accept(chunk)
-        return self._run.finish() if last else partial
+        result = self._run.finish() if last else partial
+        if not isinstance(result, Transcript if last else str | None):
+            raise EngineError(f"it gave {type(result).__name__} in place of a {'transcript' if last else 'partial'}")
+        return result
 
     def _worked(self, result: str | Transcript | None, error: Exception | None) -> None:
         self._busy = False
@@ -173,16 +195,20 @@ class Recognition:
         """The outcome is what was known; it is kept until it is wanted where the speech still goes on."""
         name = self._engine.name
         if error is not None:
-            detail = f"engine {name} raised {type(error).__name__}"
+            kind = type(error).__name__
+            detail = f"engine {name} raised {kind}"
             log.error(code, message=f"{detail}: {error}")
         else:
-            detail = f"engine {name} gave no transcript within {self._deadline_ms} ms"
+            kind = f"no transcript within {self._deadline_ms} ms"
+            detail = f"engine {name} gave {kind}"
             log.error(code, message=detail)
         self._close()
         if error is not None:
             self._drop_run()
         outcome = Outcome(self._partial, 0.0, (), code, detail)
-        if self._finishing:
+        if self._on_failed is not None:
+            self._on_failed(outcome, kind)
+        elif self._finishing:
             self._on_outcome(outcome)
         else:
             self._held = outcome

@@ -6,14 +6,21 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from bus.clock import Clock
+from bus.metrics import EngineFigures
 from schemas.llm import ListenFor
 from services.asr.engine import Engine
 from services.asr.events import CallEvents, OpenedRun
 from services.asr.expected import ExpectedPhrases, expected_phrases
+from services.asr.failover import STAGE, FailoverEngine, FailoverRecognition
 from services.asr.hearing import Piece
 from services.asr.pool import EnginePool
 from services.asr.recognition import Outcome, Recognition
 from services.asr.turn import values as v
+from services.resilience.attempts import FAILED, TAKEOVER_HEARD, TIMEOUT, Takeover
+
+ENGINES = EngineFigures(STAGE)
+WHY = {"engine_failed": FAILED, "engine_timeout": TIMEOUT}
+"""What an engine that is alone is counted under; several count their own tries."""
 
 PARTIAL_INTERVAL_US = 100_000
 """No more than ten partials a second go out."""
@@ -22,7 +29,7 @@ PARTIAL_INTERVAL_US = 100_000
 class _Active(NamedTuple):
     opened: OpenedRun
     expected: ExpectedPhrases
-    recognition: Recognition
+    recognition: Recognition | FailoverRecognition
 
 
 class CallRuns:
@@ -72,9 +79,27 @@ class CallRuns:
 
     def open(self, command: v.OpenRun, listen_for: ListenFor, audio: Iterable[Piece]) -> None:
         """Begin to recognise; ``audio``: what was heard before."""
-        run = command.run
-        recognition = Recognition(
-            self._engine,
+        recognition = self._recognition(command, listen_for)
+        opened = OpenedRun(command.turn, command.part)
+        self._runs[command.run] = _Active(opened, expected_phrases(listen_for), recognition)
+        self._open = command.run
+        self.feed(audio)
+
+    def _recognition(self, command: v.OpenRun, listen_for: ListenFor) -> Recognition | FailoverRecognition:
+        run, engine = command.run, self._engine
+        if isinstance(engine, FailoverEngine):
+            return FailoverRecognition(
+                engine,
+                listen_for,
+                clock=self._clock,
+                deadline_ms=self._deadline_ms,
+                on_partial=lambda text: self._on_partial(run, text),
+                on_outcome=lambda outcome: self._on_outcome(run, outcome),
+                on_idle=self._on_idle,
+                on_takeover=lambda takeover: self._on_takeover(command.turn, takeover),
+            )
+        return Recognition(
+            engine,
             listen_for,
             pool=self._pool,
             clock=self._clock,
@@ -83,9 +108,6 @@ class CallRuns:
             on_outcome=lambda outcome: self._on_outcome(run, outcome),
             on_idle=self._on_idle,
         )
-        self._runs[run] = _Active(OpenedRun(command.turn, command.part), expected_phrases(listen_for), recognition)
-        self._open = run
-        self.feed(audio)
 
     def feed(self, audio: Iterable[Piece]) -> None:
         """Give audio to the open run."""
@@ -121,11 +143,19 @@ class CallRuns:
         self.say_partial()
         self._give(v.Partial(run, text, active.expected.is_whole(text)))
 
+    def _on_takeover(self, turn: int, takeover: Takeover) -> None:
+        self._count("engine_takeovers")
+        self._events.failure(takeover.code, takeover.detail, turn=turn, hears=TAKEOVER_HEARD)
+
     def _on_outcome(self, run: int, outcome: Outcome) -> None:
+        """A run is over. What a caller hears of a stage that is down is decided by the failed final that is given
+        here, and nowhere else."""
         active, speech = self._runs.pop(run), self._finishing.pop(run)
         self._partial_waiting = None
         if outcome.error:
             self._count("engine_failures")
+            if outcome.error in WHY:
+                ENGINES.error(self._engine.name, WHY[outcome.error])
             self._events.failure(outcome.error, outcome.detail, turn=active.opened.turn)
         # Also where nothing was understood: a final is the checkpoint of a successor.
         self._events.final(active.opened, outcome, speech, max(0, active.recognition.through_sequence))

@@ -14,7 +14,8 @@ from config.settings import Settings
 from schemas.session import Stage
 from services.asr.call import AsrCall, Tools
 from services.asr.detector import VoiceModel, load_detector
-from services.asr.engine import Engine, load_engine
+from services.asr.engine import Engine
+from services.asr.failover import FailoverEngine, load_engines
 from services.asr.judge import TurnDesk
 from services.asr.pool import THREADS, WAITING_THREADS, EnginePool
 from services.asr.turn_model import TurnModel, load_turn_model
@@ -68,6 +69,8 @@ class AsrWorker:
         """Take no more calls and hand over those owned."""
         await self.owner.drain(timeout_ms)
         self._tools.pool.close()
+        if isinstance(self._tools.engine, FailoverEngine):
+            self._tools.engine.close()
 
     async def _accept(self, claim: Claim) -> AsrCall:
         call = AsrCall(self._tools, claim)
@@ -76,16 +79,17 @@ class AsrWorker:
 
 
 async def load_models(settings: Settings) -> tuple[Engine, VoiceModel, TurnModel | None]:
-    """The engine, the detector and the turn model of the settings, loaded and warm; no turn model where none is used.
+    """The engine (or several as one), the detector and the turn model of the settings, loaded and warm; no turn model
+    where none is used.
 
     Raises:
         ConfigError: one of them can't be used, or a package is missing.
     """
-    engine = load_engine(settings.asr.engine, settings.asr, settings)
+    engine = load_engines(settings)
     detectors = load_detector(settings.asr.vad, settings.asr)
     semantic = settings.turn.endpointing == "semantic"
     turn_model = load_turn_model(settings.asr.turn_model, settings.asr) if semantic else None
-    await asyncio.to_thread(engine.warm)
+    await (engine.load() if isinstance(engine, FailoverEngine) else asyncio.to_thread(engine.warm))
     if turn_model is not None:
         await asyncio.to_thread(turn_model.warm)
     return engine, detectors, turn_model
