@@ -56,6 +56,7 @@ def range_rules(vocabulary: Vocabulary) -> list[Rule]:
 
     signs = "[$€£]?"
     return [
+        rule(r"(?<=[0-9]) ?\* ?(?=[$€£0-9])", " × "),
         rule(rf"(?<=[0-9%€]) ?[–—-] ?(?={signs}[0-9])", dash),
         rule(r"(?<=[0-9][aApP][mM]) ?[–—-] ?(?=[0-9])|(?<=[aApP]\.[mM]\.) ?[–—-] ?(?=[0-9])", dash),
         rule(r"(?<=[0-9][hH]) ?[–—-] ?(?=[0-9])", dash),

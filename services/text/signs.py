@@ -53,7 +53,7 @@ def abbreviation_rules(vocabulary: Vocabulary) -> list[Rule]:
     rules = [
         rule(r"(?<=\A[0-9])[.)](?= )|(?<=\A[0-9]{2})[.)](?= )", ","),
         rule(rf"(?<![\w.])({any_of(days)})\.? ?[-–] ?({any_of(days)})\b\.?", span),
-        rule(rf"(?<![\w.])({any_of(days)})(?:\.(?=,? [\w])|(?=,? [0-9]))", lambda match: days[match[1]]),
+        rule(rf"(?<![\w.])({any_of(days)})(?:\.(?=,? [\w&])|(?=,? [0-9]))", lambda match: days[match[1]]),
         rule(rf"(?<![\w.])({any_of(numbered)})\. ?#?(?=[0-9])", before_number),
         rule(rf"(?<![\w.])({short}) #?(?=[0-9])", before_number),
         rule(r"(?<![\w&])#(?=[0-9])", f"{vocabulary.number_sign} "),
@@ -79,7 +79,8 @@ def sign_rules(vocabulary: Vocabulary) -> list[Rule]:
         rule(r"(?<![\w#])#(?=\w)", f"{vocabulary.hashtag} "),
         rule(r"(?<![\w@])@(?= ?\w)", f"{signs['@']} "),
         rule(r"(?<=[\w)])\+(?=[ .,!?]|\Z)| \+ |(?<=[0-9])\+(?=[0-9])|(?<!\w)\+(?=[0-9])", plus),
-        rule(r"(?<=[0-9]) ?\* ?(?=[0-9])", f" {signs['*']} "),
+        rule(r"(?<![\w*])\*(?=[0-9 .,!?'\"”’)]|\Z)", f"{signs['*']} "),
+        rule(r"(?<![A-Za-z#])#(?=[ .,!?'\"”’)]|\Z)", lambda match: f"{_gap(match)}{signs['#']}"),
         rule(r"(?<=[0-9]) ?/ ?(?=\w)|(?<=\w) ?/ ?(?=[0-9])", f" {signs['/']} "),
         rule(r"~ ?(?=[$€£0-9])", f"{signs['~']} "),
         rule(r"(?<![<>=])([<>])= ?(?=[\w$€£-])", lambda match: f"{signs['≥' if match[1] == '>' else '≤']} "),
@@ -93,6 +94,11 @@ def sign_rules(vocabulary: Vocabulary) -> list[Rule]:
         rules.insert(0, rule(r"(?<=[\w)])/(?=(?:month|mo|year|yr|day|night|hour|hr|week|person|minute)\b)", " per "))
         rules.insert(0, rule(r"(?<!\w)w/(o(?!\w))? ?", lambda match: "without " if match[1] else "with "))
     return [*rules, rule(r"(?<=[^\W\d])/(?=[^\W\d])", " ")]
+
+
+def _gap(match: re.Match[str]) -> str:
+    """A space where a word follows a digit."""
+    return " " if match.string[match.start() - 1 : match.start()].isdigit() else ""
 
 
 def _white_space(match: re.Match[str]) -> str | None:

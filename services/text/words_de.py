@@ -43,9 +43,10 @@ VOCABULARY = Vocabulary(
     conjunction="und",
     to="bis",
     signs={
-        "&": "und", "%": "Prozent", "‰": "Promille", "@": "ät", "+": "plus", "=": "gleich", "×": "mal", "*": "mal",
+        "&": "und", "%": "Prozent", "‰": "Promille", "@": "ät", "+": "plus", "=": "gleich", "×": "mal",
         "÷": "geteilt durch", "<": "kleiner als", ">": "größer als", "≤": "höchstens", "≥": "mindestens", "≈": "etwa",
         "~": "etwa", "±": "plus minus", "§": "Paragraf", "°": "Grad", "№": "Nummer", "/": "Schrägstrich",
+        "#": "Raute", "*": "Stern",
     },
     address={
         ".": "Punkt", "@": "ät", "/": "Schrägstrich", "-": "Bindestrich", "_": "Unterstrich", "+": "plus",

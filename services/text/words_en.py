@@ -38,9 +38,10 @@ VOCABULARY = Vocabulary(
     conjunction="and",
     to="to",
     signs={
-        "&": "and", "%": "percent", "‰": "per mille", "@": "at", "+": "plus", "=": "equals", "×": "times", "*": "times",
+        "&": "and", "%": "percent", "‰": "per mille", "@": "at", "+": "plus", "=": "equals", "×": "times",
         "÷": "divided by", "<": "less than", ">": "greater than", "≤": "at most", "≥": "at least", "≈": "about",
         "~": "about", "±": "plus or minus", "§": "section", "°": "degrees", "№": "number", "/": "slash",
+        "#": "hash", "*": "star",
     },
     address={".": "dot", "@": "at", "/": "slash", "-": "dash", "_": "underscore", "+": "plus", ":": "colon"},
     number_sign="number",
@@ -120,7 +121,7 @@ VOCABULARY = Vocabulary(
     },
     digit_words=word_set(
         "card account code pin passcode extension number digits ending ends reference id ticket order confirmation "
-        "booking phone zip"
+        "booking phone zip call dial flight"
     ),
     digit_links=word_set("number numbers code is was are ending in with your the no digits"),
     year_words=word_set("in since from until till by before after circa year of during around"),

@@ -47,9 +47,10 @@ VOCABULARY = Vocabulary(
     conjunction="y",
     to="a",
     signs={
-        "&": "y", "%": "por ciento", "‰": "por mil", "@": "arroba", "+": "más", "=": "igual a", "×": "por", "*": "por",
+        "&": "y", "%": "por ciento", "‰": "por mil", "@": "arroba", "+": "más", "=": "igual a", "×": "por",
         "÷": "entre", "<": "menor que", ">": "mayor que", "≤": "como máximo", "≥": "al menos", "≈": "unos",
         "~": "unos", "±": "más menos", "§": "sección", "°": "grados", "№": "número", "/": "barra",
+        "#": "almohadilla", "*": "asterisco",
     },
     address={".": "punto", "@": "arroba", "/": "barra", "-": "guion", "_": "guion bajo", "+": "más", ":": "dos puntos"},
     number_sign="número",

@@ -49,9 +49,9 @@ VOCABULARY = Vocabulary(
     to="à",
     signs={
         "&": "et", "%": "pour cent", "‰": "pour mille", "@": "arobase", "+": "plus", "=": "égale", "×": "fois",
-        "*": "fois", "÷": "divisé par", "<": "inférieur à", ">": "supérieur à", "≤": "au plus", "≥": "au moins",
+        "÷": "divisé par", "<": "inférieur à", ">": "supérieur à", "≤": "au plus", "≥": "au moins",
         "≈": "environ", "~": "environ", "±": "plus ou moins", "§": "paragraphe", "°": "degrés", "№": "numéro",
-        "/": "sur",
+        "/": "sur", "#": "dièse", "*": "étoile",
     },
     address={
         ".": "point", "@": "arobase", "/": "barre oblique", "-": "tiret", "_": "tiret bas", "+": "plus",

@@ -43,8 +43,9 @@ VOCABULARY = Vocabulary(
     to="a",
     signs={
         "&": "e", "%": "per cento", "‰": "per mille", "@": "chiocciola", "+": "più", "=": "uguale", "×": "per",
-        "*": "per", "÷": "diviso", "<": "minore di", ">": "maggiore di", "≤": "al massimo", "≥": "almeno",
+        "÷": "diviso", "<": "minore di", ">": "maggiore di", "≤": "al massimo", "≥": "almeno",
         "≈": "circa", "~": "circa", "±": "più o meno", "§": "paragrafo", "°": "gradi", "№": "numero", "/": "barra",
+        "#": "cancelletto", "*": "asterisco",
     },
     address={
         ".": "punto", "@": "chiocciola", "/": "barra", "-": "trattino", "_": "trattino basso", "+": "più",

@@ -31,9 +31,9 @@ VOCABULARY = Vocabulary(
     to="tot",
     signs={
         "&": "en", "%": "procent", "‰": "promille", "@": "apenstaartje", "+": "plus", "=": "is", "×": "keer",
-        "*": "keer", "÷": "gedeeld door", "<": "kleiner dan", ">": "groter dan", "≤": "hoogstens", "≥": "minstens",
+        "÷": "gedeeld door", "<": "kleiner dan", ">": "groter dan", "≤": "hoogstens", "≥": "minstens",
         "≈": "ongeveer", "~": "ongeveer", "±": "ongeveer", "§": "paragraaf", "°": "graden", "№": "nummer",
-        "/": "schuine streep",
+        "/": "schuine streep", "#": "hekje", "*": "sterretje",
     },
     address={
         ".": "punt", "@": "apenstaartje", "/": "schuine streep", "-": "streepje", "_": "laag streepje", "+": "plus",

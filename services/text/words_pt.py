@@ -50,9 +50,9 @@ VOCABULARY = Vocabulary(
     to="a",
     signs={
         "&": "e", "%": "por cento", "‰": "por mil", "@": "arroba", "+": "mais", "=": "igual a", "×": "vezes",
-        "*": "vezes", "÷": "dividido por", "<": "menor que", ">": "maior que", "≤": "no máximo", "≥": "pelo menos",
+        "÷": "dividido por", "<": "menor que", ">": "maior que", "≤": "no máximo", "≥": "pelo menos",
         "≈": "cerca de", "~": "cerca de", "±": "mais ou menos", "§": "parágrafo", "°": "graus", "№": "número",
-        "/": "barra",
+        "/": "barra", "#": "cardinal", "*": "asterisco",
     },
     address={
         ".": "ponto", "@": "arroba", "/": "barra", "-": "hífen", "_": "sublinhado", "+": "mais", ":": "dois pontos",
