@@ -97,7 +97,7 @@ class OllamaSection(Section, frozen=True, kw_only=True):
 class PiperSection(Section, frozen=True, kw_only=True):
     """[piper]: neural voices on the processor."""
 
-    model: Model = "en_US-lessac-medium"
+    model: Model = "en_US-ljspeech-medium"
     speaker: Annotated[Count, Meta(description="Number of the speaker in a voice that has several")] = 0
     threads: Threads = 0
 

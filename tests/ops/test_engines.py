@@ -105,8 +105,8 @@ def test_a_model_that_is_missing_is_named_with_its_command(monkeypatch: pytest.M
     folder = {"CALLBUS_MODELS__FOLDER": str(tmp_path)}
     settings = load({"CALLBUS_TTS__ENGINE": "piper", **folder})
     (found,) = [check for check in check_choices(settings) if check.state != "ok"]
-    assert (found.name, found.mend) == ("piper model", "callbus models pull en_US-lessac-medium")
-    (tmp_path / "en_US-lessac-medium").mkdir()
+    assert (found.name, found.mend) == ("piper model", "callbus models pull en_US-ljspeech-medium")
+    (tmp_path / "en_US-ljspeech-medium").mkdir()
     assert problems(settings) == []
     by_path = load({"CALLBUS_TTS__ENGINE": "piper", "CALLBUS_PIPER__MODEL": str(tmp_path / "none"), **folder})
     assert "no such file" in problems(by_path)[0]
@@ -225,7 +225,7 @@ class TestBeforeAnythingStarts:
         found = callbus(command, "--asr", "vosk", "--tts", "piper")
         assert found.exit_code == 1
         assert "callbus models pull vosk-model-small-en-us-0.15" in found.stderr
-        assert "callbus models pull en_US-lessac-medium" in found.stderr
+        assert "callbus models pull en_US-ljspeech-medium" in found.stderr
         assert "nothing was started" in found.stderr
         assert list(tmp_path.iterdir()) == []
 
