@@ -14,7 +14,15 @@ help: ## list the targets
 demo: $(VENV)/.runtime ## a scripted caller calls the bank's agent over real SIP; ends with the call's transcript and figures
 	$(BIN)/callbus demo
 
+# After `bench` the names of benches are no targets: `make bench engines` measures the engines and installs none.
+BENCHES := hop turn capacity vad barge_in endpointing engines processes
+ifeq ($(firstword $(MAKECMDGOALS)),bench)
+BENCH := $(or $(BENCH),$(filter $(BENCHES),$(MAKECMDGOALS)))
+.PHONY: $(BENCHES)
+$(BENCHES): ; @:
+else
 engines: $(VENV)/.engines ## install every engine; llama.cpp is compiled, which takes minutes (cmake, a C++ compiler)
+endif
 
 test: check unit ## everything that CI runs
 
@@ -37,7 +45,7 @@ unit: $(VENV)/.development ## all tests: rooms, then whole processes and real pe
 coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that the tests run
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
 
-bench: $(VENV)/.development ## measure: bus hop, turn overhead, edge capacity, memory, start; results in bench-results/
+bench: $(VENV)/.development ## measure everything, or what is named: make bench engines; results in bench-results/
 	$(BIN)/callbus bench $(BENCH)
 
 documents: $(VENV)/.development ## make the generated documents anew

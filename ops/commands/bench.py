@@ -23,6 +23,7 @@ BENCHES = {
     "vad": "voice activity detection of one call, beside pipecat's analyzer",
     "barge_in": "interruptions and answers over SIP, by a meter that hears the recording, beside our own figures",
     "endpointing": "callers cut off and callers kept waiting: silence alone, and with turn model and words",
+    "engines": "every engine that this machine has: latency, work, memory, calls per core",
     "processes": "memory of each process, idle and per call; time from start to ready",
 }
 
