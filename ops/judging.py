@@ -6,6 +6,7 @@ may be one that the recogniser does not understand: the events then say whether 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 from config.settings import Settings
@@ -42,7 +43,7 @@ class Finding(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """Both judges' findings. ``heard`` None: no recogniser listened; ``events`` empty: they were not asked."""
+    """Both judges' findings. ``heard`` None: no recogniser listened; ``events`` count where they decide."""
 
     decision: Decision
     heard: Verdict | None
@@ -69,7 +70,7 @@ def decide(how: How, settings: Settings, demonstration: Demonstration) -> Decisi
     reasons = []
     if settings.llm.engine != "scripted":
         reasons.append(f"{settings.llm.engine} answers in words of its own")
-    elif settings.llm.agent != demonstration.name:
+    elif Path(settings.llm.agent).stem != demonstration.name:
         reasons.append(f"no demonstration knows the sentences of the agent {settings.llm.agent}")
     if settings.tts.engine != "espeak":
         reasons.append(f"the recogniser may not understand the voice of {settings.tts.engine}")
@@ -78,20 +79,32 @@ def decide(how: How, settings: Settings, demonstration: Demonstration) -> Decisi
     return Decision(True, True, ", and ".join(reasons))
 
 
-def judge_events(view: CallView, goal: EventGoal) -> tuple[Finding, ...]:
-    """Hold a call against what its events must show."""
+class AnsweredTurns(NamedTuple):
+    """How often the caller was understood, and how often an answer to that was played to the caller."""
+
+    understood: int
+    answered: int
+
+
+def answered_turns(view: CallView, goal: EventGoal) -> AnsweredTurns:
+    """Count what the caller said, and what of it has got as many sentences of answer as ``goal`` asks for."""
     said = contributions(view)
     answers = [sum(sentences_heard(view, turn.turn) for turn in turns) for turns in said]
-    answered = sum(count >= goal.answers for count in answers)
+    return AnsweredTurns(len(said), sum(count >= goal.answers for count in answers))
+
+
+def judge_events(view: CallView, goal: EventGoal) -> tuple[Finding, ...]:
+    """Hold a call against what its events must show."""
+    understood, answered = answered_turns(view, goal)
     codes = sorted({failure.code for failure in view.failures})
     ended = view.ended
     how = f"{ended.result.value}, {ended.reason}" if ended is not None else "not at all"
     orderly = ended is not None and ended.result is CallResult.COMPLETED and ended.reason in goal.ended
     return (
-        Finding(len(said) >= goal.turns, f"the caller was understood {len(said)} times, of at least {goal.turns}"),
+        Finding(understood >= goal.turns, f"the caller was understood {understood} times, of at least {goal.turns}"),
         Finding(
-            answered == len(said),
-            f"{answered} of {len(said)} times with {goal.answers} or more sentences of answer, played to the caller",
+            answered == understood,
+            f"{answered} of {understood} times with {goal.answers} or more sentences of answer, played to the caller",
         ),
         Finding(
             len(view.failures) <= goal.failures,

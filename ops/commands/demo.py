@@ -27,8 +27,8 @@ from ops.callview import CallView, view_of
 from ops.demonstration import LiveTranscript, caller_side, stored_lines
 from ops.engine_checks import check_engines
 from ops.engines import engine_options, overrides, ready_timeout_s, with_overrides
-from ops.hearing import Demonstration, Judge, load_demonstration
-from ops.judging import Decision, How, Judgement, decide, judge_events, judgement_lines
+from ops.hearing import Demonstration, EventGoal, Judge, load_demonstration
+from ops.judging import Decision, How, Judgement, answered_turns, decide, judge_events, judgement_lines
 from ops.page import latency_lines
 from ops.rendering import render_call
 from ops.session import as_json_text, fail, given_nats_url, json_option, log_to_stderr, program_name
@@ -47,6 +47,7 @@ class Outcome:
     report: CallReport
     view: CallView
     judgement: Judgement
+    goal: EventGoal
     wav: Path
     stored: list[str]
 
@@ -86,8 +87,23 @@ class Plan:
     show_default=True,
     help="Who decides: a recogniser that hears the audio, the call's events, or whichever can with these engines.",
 )
+@click.option(
+    "--demonstration",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="File of what the caller says and must hear, in place of the agent's own in config/demos.",
+)
 @json_option
-def demo(output: Path, keep: bool, asr: str, llm: str, tts: str, agent: str, judge: How, as_json: bool) -> None:
+def demo(
+    output: Path,
+    keep: bool,
+    asr: str,
+    llm: str,
+    tts: str,
+    agent: str,
+    judge: How,
+    demonstration: Path | None,
+    as_json: bool,
+) -> None:
     """Start everything on free ports, call the bank's agent over SIP, ask for the card, and judge what was heard.
 
     Exit code 0 only if a recogniser that hears nothing but the audio the caller received finds the goal reached; with
@@ -96,8 +112,8 @@ def demo(output: Path, keep: bool, asr: str, llm: str, tts: str, agent: str, jud
     """
     chosen = overrides(asr, llm, tts, agent)
     settings = load(with_overrides(chosen))
-    demonstration = load_demonstration(_demonstration_of(settings.llm.agent))
-    decision = decide(judge, settings, demonstration)
+    shown = load_demonstration(demonstration or _demonstration_of(settings.llm.agent))
+    decision = decide(judge, settings, shown)
     check_engines(settings)
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -105,7 +121,7 @@ def demo(output: Path, keep: bool, asr: str, llm: str, tts: str, agent: str, jud
         fail(f"folder {output} can't be made: {error.strerror}; give another: --output DIR")
     log_to_stderr()
     try:
-        plan = Plan(settings, chosen, demonstration, decision, output, keep, as_json)
+        plan = Plan(settings, chosen, shown, decision, output, keep, as_json)
         outcome = asyncio.run(_interruptible(_run(plan)))
     except StartError as error:
         fail(str(error))
@@ -197,9 +213,9 @@ async def _call(supervisor: Supervisor, target: str, plan: Plan) -> Outcome:
     rendering = await render_call(connection, call_id, tenant)
     wav = plan.output / f"callbus-demo-{call_id[-8:]}.wav"
     await asyncio.to_thread(wav.write_bytes, rendering.wav())
-    events = judge_events(view, plan.demonstration.events) if plan.decision.by_events else ()
+    events = judge_events(view, plan.demonstration.events)
     stored = await stored_lines(connection, call_id, tenant)
-    return Outcome(report, view, Judgement(plan.decision, None, events), wav, stored)
+    return Outcome(report, view, Judgement(plan.decision, None, events), plan.demonstration.events, wav, stored)
 
 
 def _script(plan: Plan) -> CallScript:
@@ -270,6 +286,8 @@ def _json(outcome: Outcome) -> str:
             "events": [finding._asdict() for finding in judgement.events],
             "call_id": outcome.view.call_id,
             "wav": str(outcome.wav),
+            "turns": answered_turns(outcome.view, outcome.goal)._asdict(),
+            "failures": sorted(failure.code for failure in outcome.view.failures),
             "latencies_ms": {turn.turn: turn.latencies_ms for turn in outcome.view.turns.values()},
             "report": msgspec.to_builtins(outcome.report.facts()),
         }
