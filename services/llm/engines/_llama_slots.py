@@ -71,6 +71,11 @@ class Slots:
             if not waiting.slot.done():
                 waiting.slot.set_result(self._take(waiting.call_id, waiting.prompt))
 
+    def forget_calls(self) -> None:
+        """Whatever the slots remember, it is no call's: they count as never used."""
+        for slot in self.slots:
+            slot.call_id, slot.used = "", 0
+
     def _take(self, call_id: str, prompt: Sequence[int]) -> Slot:
         lengths = {slot: common_length(slot.context.tokens, prompt) for slot in self._free}
         best = max(lengths.values())

@@ -81,9 +81,17 @@ class LlamaCppModel:
 
     async def warm(self) -> None:
         """Load it, and have each slot answer once."""
+        await self.prepare(ChatRequest((Message("user", "Hello"),)))
+
+    async def prepare(self, request: ChatRequest) -> None:
+        """Have every slot read what the prompts of all calls begin with, so that no call has to wait for that.
+
+        Args:
+            request: the agent's instructions and tools, and some word of a caller.
+        """
         loaded = await self._load()
-        request = ChatRequest((Message("user", "Hello"),))
-        await asyncio.gather(*(self._drain(request) for _ in loaded.slots.slots))
+        await asyncio.gather(*(self._drain(request._replace(call_id="")) for _ in loaded.slots.slots))
+        loaded.slots.forget_calls()
 
     async def _drain(self, request: ChatRequest) -> None:
         async with aclosing(self._answer(request, 1)) as deltas:

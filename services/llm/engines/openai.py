@@ -47,7 +47,9 @@ def find_key(section: OpenaiSection) -> str:
             key = Path(section.api_key_file).expanduser().read_text(encoding="utf-8").partition("\n")[0].strip()
         except (OSError, UnicodeDecodeError) as error:
             raise EngineError(f"[openai] api_key_file = {section.api_key_file!r} can't be read") from error
-    key = key or os.environ.get("OPENAI_API_KEY", "")
+    key = (key or os.environ.get("OPENAI_API_KEY", "")).strip()
+    if not key.isascii() or not key.isprintable():
+        raise EngineError("[openai] the key holds characters that no key has; copy it again")
     if not key and place_of(section.base_url).endswith("openai.com"):
         raise EngineError("[openai] OpenAI wants a key: [openai] api_key, api_key_file or OPENAI_API_KEY")
     return key or "none"

@@ -152,6 +152,7 @@ async def test_a_call_that_has_no_room_is_no_call(tmp_path: Path) -> None:
 async def test_only_what_is_new_in_a_call_is_evaluated(chance: Path) -> None:
     first = (Message("system", "Be short. " * 20), Message("user", "where is my card"))
     async with model_of(chance, slots=2, max_tokens=8) as model:
+        await model.warm()
         one = await all_of(model, ChatRequest(first, call_id="one"))
         other = (first[0], Message("user", "quite another question"))
         await all_of(model, ChatRequest(other, call_id="other"))
@@ -168,6 +169,17 @@ async def test_only_what_is_new_in_a_call_is_evaluated(chance: Path) -> None:
     # The rest of the prompt from where the first one ended, and the answer.
     assert new <= length - one[-1].prompt_tokens + 8
     assert new_other < 60
+
+
+async def test_what_all_calls_begin_with_is_read_beforehand(chance: Path) -> None:
+    system = Message("system", "Be short. " * 20)
+    async with model_of(chance, slots=2, max_tokens=8) as model:
+        await model.warm()
+        await model.prepare(ChatRequest((system, Message("user", "Hello"))))
+        before = model.evaluated
+        asked = [ChatRequest((system, Message("user", f"question {n}")), call_id=f"c{n}") for n in range(2)]
+        await asyncio.gather(*(all_of(model, request) for request in asked))
+        assert model.evaluated - before < 2 * 40
 
 
 async def test_the_same_prompt_again_costs_one_token(chance: Path) -> None:

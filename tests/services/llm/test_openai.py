@@ -275,6 +275,10 @@ def test_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         find_key(OpenaiSection(api_key_file=str(tmp_path / "missing")))
     monkeypatch.setenv("OPENAI_API_KEY", "from-variable")
     assert find_key(OpenaiSection()) == "from-variable"
+    for key in ("sk-é", "sk\n1"):
+        with pytest.raises(EngineError, match="characters that no key has") as caught:
+            find_key(OpenaiSection(api_key=key))
+        assert key not in str(caught.value)
     assert find_key(OpenaiSection(api_key="given", api_key_file=str(tmp_path / "key"))) == "given"
     for address in ("http://[broken/v1", "127.0.0.1:8000", "http://host:port/v1"):
         with pytest.raises(EngineError, match="base_url is no address"):
