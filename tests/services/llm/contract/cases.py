@@ -149,8 +149,8 @@ async def llama_cpp(plan: Plan) -> AsyncIterator[Made]:
     from tests.tiny_models.gguf import scripted_model
 
     # No word twice: what follows a word depends on that word alone.
-    words = [f"▁{word}" for word in "Your card is on its way. It will arrive tomorrow. Anything else?".split()]
-    path = scripted_model(plan.folder / "small.gguf", words, context=8192)
+    text = "Your card is on its way. It will arrive tomorrow. Anything else?"
+    path = scripted_model(plan.folder / "small.gguf", [f"▁{word}" for word in text.split()], context=8192)
     section = LlamaCppSection(context_tokens=8192, slots=2, threads=1, temperature=0.0)
     model = LlamaCppModel(section, path)
     engine = ChatEngine(model, agent_section(plan.folder))
