@@ -19,6 +19,9 @@ from services.asr.grammar import (
     parse,
 )
 
+_NOT_A_WORD = re.compile(r"[^\w']+")
+"""Between words: what an engine that writes sentences puts there, Whisper for one."""
+
 
 @lru_cache(maxsize=64)
 def expected_phrases(listen_for: ListenFor) -> ExpectedPhrases:
@@ -34,8 +37,9 @@ class ExpectedPhrases:
         self._pattern = re.compile("|".join(f"(?:{part})" for part in parts)) if parts else None
 
     def is_whole(self, text: str) -> bool:
-        """Whether ``text`` is one of the phrases from its first word to its last."""
-        return self._pattern is not None and bool(text) and self._pattern.fullmatch(f"{text.lower()} ") is not None
+        """Whether ``text`` is one of the phrases from its first word to its last, however it is written."""
+        words = _NOT_A_WORD.sub(" ", text.lower().replace("’", "'")).strip()
+        return self._pattern is not None and bool(words) and self._pattern.fullmatch(f"{words} ") is not None
 
 
 @lru_cache(maxsize=512)

@@ -28,6 +28,11 @@ PHRASES = ("where is my [credit | debit] card", "(help | agent) [please]", "<no>
         ("no that is", False),
         ("four two seven one", True),
         ("i want", False),
+        ("Where is my card?", True),
+        (" Help, please!", True),
+        ("No.", True),
+        ("Where is my card? Hello.", False),
+        ("...", False),
         ("", False),
     ],
 )
