@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipecat.clocks.base_clock import BaseClock
-from pipecat.frames.frames import ErrorFrame, Frame, InterruptionFrame, ServiceMetadataFrame, StartFrame
+from pipecat.frames.frames import CancelFrame, ErrorFrame, Frame, InterruptionFrame, ServiceMetadataFrame, StartFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -180,7 +180,11 @@ class Harness:
         """End it; waits for it to let go of its connection, within bounds."""
         self.take, self.failed = None, True
         if not self._over.is_set():
-            await self._worker.cancel()
+            if self._started:
+                # Not the worker's own method: just after the start it would leave out to tell the service.
+                await self.send(CancelFrame())
+            else:
+                await self._worker.cancel()
             await asyncio.wait({self._running}, timeout=2 * CLOSE_S)
         if not self._over.is_set():
             self._running.cancel()

@@ -147,5 +147,5 @@ class Giver(Generic[T]):
 
 def _tell_exception(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Something that nobody awaited: its kind only, for its text may quote a caller."""
-    error = context.get("exception")
-    log.info("pipecat_task_failed", message=f"a task of a service ended with {type(error).__name__}")
+    if (error := context.get("exception")) is not None:
+        log.info("pipecat_task_failed", message=f"a task of a service ended with {type(error).__name__}")

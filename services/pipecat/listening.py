@@ -110,6 +110,16 @@ class ListeningHarness(Harness):
         await self.send(UserStoppedSpeakingFrame())
         return self.text
 
+    async def interrupt(self) -> bool:
+        """One that transcribes a stretch at once can forget it before its end; what others have sent stays sent."""
+        audio = getattr(self.service, "_audio_buffer", None)
+        if not self.segmented or self._stopped_at > 0 or not isinstance(audio, bytearray):
+            return False
+        stopped = await super().interrupt()
+        # The interruption came behind all audio.
+        self.service._audio_buffer.clear()
+        return stopped
+
     async def _wait(self, seconds: float) -> None:
         """For news. The line is not dead meanwhile: a provider that looks for silence itself must hear it."""
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from bus.logs import get_logger
 from services.pipecat.errors import ServiceChoiceError, ServiceError
@@ -16,6 +16,10 @@ log = get_logger(__name__)
 IDLE_S = 60.0
 """A service beyond the spare ones is closed when nobody needed it for this long."""
 
+
+CLOSING_S = 20.0
+STARTS_AT_ONCE = 8
+"""To make a service is work, such as reading certificates; more at once would all be late."""
 
 H = TypeVar("H", bound=Harness)
 
@@ -37,6 +41,8 @@ class ServicePool(Generic[H]):
         self._open = 0
         self._starting = 0
         self._freed = asyncio.Event()
+        self._doorway = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._borrowers: set[asyncio.Task[Any]] = set()
         self._chores: set[asyncio.Task[None]] = set()
         self._sweep: asyncio.TimerHandle | None = None
         self._closed = False
@@ -56,13 +62,15 @@ class ServicePool(Generic[H]):
         """A connected service for one piece of work.
 
         Args:
-            interruptible: where the work is cancelled, the service is interrupted and kept if it has stopped.
+            interruptible: where the work is cancelled, the service is interrupted, and kept if it stops.
             reusable: asked when the work has ended well: may the service be kept?
 
         Raises as :meth:`Harness.start`.
         """
         harness = await self._take()
         self._fill()
+        borrower = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._borrowers.add(borrower)
         try:
             yield harness
         except asyncio.CancelledError:
@@ -71,6 +79,8 @@ class ServicePool(Generic[H]):
         except BaseException:
             self._do(self._drop(harness))
             raise
+        finally:
+            self._borrowers.discard(borrower)
         harness.take = None
         if reusable(harness):
             self._keep(harness)
@@ -83,14 +93,19 @@ class ServicePool(Generic[H]):
             self._keep(await self._start())
 
     async def close(self) -> None:
-        """End all services that are not in use; those end when they are given back."""
+        """End all services, and the work that is done with them; waits for that, within bounds."""
         self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
         while self._idle:
             self._do(self._drop(self._idle.pop().harness))
-        while self._chores:
-            await asyncio.wait(self._chores)
+        for borrower in self._borrowers:
+            borrower.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_S):
+                while self._open:
+                    self._freed.clear()
+                    await self._freed.wait()
 
     @property
     def _full(self) -> bool:
@@ -103,10 +118,14 @@ class ServicePool(Generic[H]):
                 if harness.alive:
                     return harness
                 self._do(self._drop(harness))
-            if not self._full:
-                return await self._start()
-            self._freed.clear()
-            await self._freed.wait()
+            if self._full:
+                self._freed.clear()
+                await self._freed.wait()
+                continue
+            async with self._doorway:
+                # While somebody waited in the doorway, a service may have come back.
+                if not self._idle and not self._full:
+                    return await self._start()
 
     async def _start(self) -> H:
         self._open += 1

@@ -9,6 +9,7 @@ import json
 import re
 import threading
 from array import array
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -34,7 +35,7 @@ class Providers:
         confirms: a transcript comes when it is asked for.
         word_times: Cartesia tells when words begin.
         pause_s: before each piece of audio and each transcript.
-        asked: what came: a kind, and what was sent.
+        asked: what came lately: a kind, and what was sent.
         aborted: texts that nobody wanted any more, while they were spoken.
         connections: websockets that are open.
     """
@@ -47,7 +48,7 @@ class Providers:
         self.confirms = True
         self.word_times = True
         self.pause_s = 0.0
-        self.asked: list[tuple[str, Any]] = []
+        self.asked: deque[tuple[str, Any]] = deque(maxlen=64)
         self.aborted = 0
         self.connections = 0
         self.port = 0
@@ -236,9 +237,13 @@ def _deepgram_result(text: str, *, final: bool = False) -> dict[str, Any]:
 
 
 def _tone(text: str, rate_hz: int) -> Iterator[bytes]:
+    """500 Hz, in pieces."""
     total_ms = len(text) * MS_PER_CHARACTER
+    half = rate_hz // 1000
+    cycle = b"\x00\x20" * half + b"\x00\xe0" * half
     for begin_ms in range(0, total_ms, PIECE_MS):
-        yield b"\x00\x20\x00\xe0" * (rate_hz * min(PIECE_MS, total_ms - begin_ms) // 2000)
+        samples = rate_hz * min(PIECE_MS, total_ms - begin_ms) // 1000
+        yield (cycle * (samples // half))[: 2 * samples]
 
 
 def _is_loud(pcm: bytes) -> bool:

@@ -97,7 +97,7 @@ class PipecatEngine:
             raise EngineError(str(error)) from None
 
     async def _hear(self, run: PipecatRun) -> str:
-        async with self.pool.lend(interruptible=False, reusable=lambda service: service.complete) as service:
+        async with self.pool.lend(interruptible=True, reusable=lambda service: service.complete) as service:
             await service.begin()
             run.service = service
             while pcm := await run.audio.get():

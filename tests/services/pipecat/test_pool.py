@@ -170,13 +170,19 @@ async def test_what_nobody_needs_any_more_is_closed(monkeypatch):
     assert pool.open == 1
 
 
-async def test_closed_it_closes_those_in_use_when_they_come_back():
+async def test_closed_it_ends_what_is_done_with_its_services():
     pool = pool_of()
     await pool.fill()
-    async with pool.lend(interruptible=True) as service:
-        await settle()
-        await pool.close()
-        assert pool.open == 1
+    services = []
+
+    async def work() -> None:
+        async with pool.lend(interruptible=True) as service:
+            services.append(service)
+            await asyncio.sleep(3600)
+
+    task = asyncio.create_task(work())
     await settle()
-    assert service.closed
-    assert pool.open == 0
+    await pool.close()
+    assert task.cancelled()
+    assert services[0].closed
+    assert (pool.idle, pool.open) == (0, 0)

@@ -138,6 +138,21 @@ async def ollama(plan: Plan) -> AsyncIterator[Made]:
         await engine.close()
 
 
+@asynccontextmanager
+async def pipecat(plan: Plan) -> AsyncIterator[Made]:
+    """OpenAI's service of pipecat's catalogue, against the same server."""
+    from services.llm.engines.pipecat import PipecatModel
+    from tests.services.pipecat.making import OPENAI_LLM, settings_for
+
+    async with openai_server.OpenaiServer(keeps=False) as server:
+        model = PipecatModel(settings_for("llm", OPENAI_LLM, {"api_key": "none", "base_url": server.url}))
+        engine = ChatEngine(model, agent_section(plan.folder))
+        await engine.warm()
+        server.replies = _openai_replies(plan)
+        yield Made(engine, lambda: _told(server.asked()[-1]), lambda: server.written)
+        await engine.close()
+
+
 def _told(body: dict[str, Any]) -> str:
     return "\n".join(message["content"] or "" for message in body["messages"])
 
@@ -175,6 +190,7 @@ CASES: list[EngineCase] = [
     ),
     EngineCase("chat", chat),
     EngineCase("openai", openai, missing=_package("openai", "openai")),
+    EngineCase("pipecat", pipecat, missing=_package("pipecat", "pipecat")),
     EngineCase("ollama", ollama, missing=_package("aiohttp", "ollama")),
     EngineCase("llama_cpp", llama_cpp, follows=False, missing=_package("llama_cpp", "llama_cpp")),
 ]

@@ -143,11 +143,33 @@ async def elevenlabs(folder: Path, manner: Manner, *, rate_hz: int, word_times: 
             yield engine
 
 
+@asynccontextmanager
+async def pipecat(folder: Path, manner: Manner, *, service: str, rate_hz: int) -> AsyncIterator[Engine]:
+    """Services of pipecat's catalogue: Cartesia's, over a websocket, and OpenAI's, over HTTP."""
+    from tests.fakes.pipecat_providers import serving
+    from tests.services.pipecat.making import CARTESIA_TTS, KEY, OPENAI_TTS, settings_for
+
+    async with serving() as providers:
+        providers.pause_s = 0.003 if manner is Manner.SLOW else 0.0
+        providers.breaks_over = 100 if manner is Manner.FAILING else None
+        if service == "cartesia":
+            url = f"{providers.websocket_url}/tts/websocket"
+            settings = settings_for("tts", CARTESIA_TTS, {"api_key": KEY, "url": url}, sample_rate_hz=rate_hz)
+        else:
+            arguments = {"api_key": KEY, "base_url": f"{providers.url}/v1", "sample_rate": 24000}
+            settings = settings_for("tts", OPENAI_TTS, arguments, sample_rate_hz=rate_hz)
+        async with warmed("pipecat", settings) as engine:
+            if manner is Manner.STUCK:
+                providers.behaviour = "hangs"
+            yield engine
+
+
 EVERY = frozenset(Manner)
 PLAIN = frozenset({Manner.PLAIN})
 PIPER = ("piper", "onnxruntime", "onnx", "soxr")
 KOKORO = ("kokoro_onnx", "onnxruntime", "onnx", "soxr")
 ELEVENLABS = ("aiohttp", "soxr")
+PIPECAT = ("pipecat", "aiohttp", "soxr")
 
 CASES = [
     EngineCase("instant", partial(embedded, name="instant"), PLAIN, 8000, True),
@@ -182,6 +204,27 @@ CASES = [
         False,
         ELEVENLABS,
         "elevenlabs",
+        spends=False,
+    ),
+    EngineCase("pipecat", partial(pipecat, service="cartesia", rate_hz=16000), EVERY, 16000, True, PIPECAT, "pipecat"),
+    EngineCase(
+        "pipecat-http",
+        partial(pipecat, service="openai", rate_hz=24000),
+        EVERY,
+        24000,
+        False,
+        PIPECAT,
+        "pipecat",
+        spends=False,
+    ),
+    EngineCase(
+        "pipecat-8k",
+        partial(pipecat, service="openai", rate_hz=8000),
+        PLAIN,
+        8000,
+        False,
+        PIPECAT,
+        "pipecat",
         spends=False,
     ),
 ]
