@@ -42,6 +42,7 @@ RULES: dict[str, str] = {
 }
 """Rules that every phrase may use."""
 
+_MARKS = re.compile(r"[^\w']+")
 _TOKEN = re.compile(r"\s+|<([a-z_]+)>|([()\[\]|*+])|([^\s()\[\]|*+<>/{}\";=]+)")
 _DIGIT_WORDS = dict(zip("0123456789", (DIGITS[0], *DIGITS[2:]), strict=True))
 
@@ -155,8 +156,9 @@ def digit_chain(count: int) -> Node:
 
 
 def count_digits(text: str) -> int:
-    """How many digits a transcript says: digit words and figures."""
-    return sum(1 if word in DIGITS else sum(c.isdigit() for c in word) for word in text.lower().split())
+    """How many digits a transcript says: digit words and figures, whatever marks stand around them."""
+    words = _MARKS.sub(" ", text.lower()).split()
+    return sum(1 if word in DIGITS else sum(c.isdigit() for c in word) for word in words)
 
 
 def _tokens(phrase: str) -> list[str]:

@@ -97,4 +97,6 @@ def test_a_bad_phrase_is_named_and_the_others_stay(phrase: str, defect: str) -> 
 
 def test_digits_of_a_transcript() -> None:
     assert count_digits("my card ends with four OH 71") == 4
+    assert count_digits("Four, two. Seven-one!") == 4
+    assert count_digits("42 71.") == 4
     assert count_digits("") == 0
