@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from bus.logs import get_logger
-from services.resilience.attempts import EMPTY, FAILED, TIMEOUT, Attempt, Attempts
+from services.resilience.attempts import CUT, EMPTY, FAILED, TIMEOUT, Attempt, Attempts
 
 log = get_logger(__name__)
 
@@ -28,6 +28,20 @@ class EmptyError(Exception):
 
 class RubbishError(Exception):
     """An engine gave something that is none of what it is to give; the text says what, and never quotes it."""
+
+
+class StalledError(Exception):
+    """An engine gave nothing for too long, after its first output."""
+
+    def __init__(self, limit_ms: float) -> None:
+        super().__init__(f"nothing for {limit_ms:.0f} ms")
+
+
+def broken_off(error: Exception) -> tuple[str, str]:
+    """Why an engine did not go on after its first output, and the kind of error."""
+    if isinstance(error, StalledError):
+        return TIMEOUT, str(error)
+    return CUT, type(error).__name__
 
 
 def now_ms() -> float:

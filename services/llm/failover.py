@@ -30,8 +30,8 @@ from services.llm.engine import (
 )
 from services.llm.manners import Manners
 from services.llm.tools import ToolSpec
-from services.racing import EmptyError, Race, Reader, RubbishError, now_ms
-from services.resilience.attempts import CUT, Attempt, Attempts, Roster, StageDownError, Takeover
+from services.racing import EmptyError, Race, Reader, RubbishError, StalledError, broken_off, now_ms
+from services.resilience.attempts import Attempt, Attempts, Roster, StageDownError, Takeover
 from services.warming import Warming, names_of
 
 log = get_logger(__name__)
@@ -71,8 +71,14 @@ class _Thinking:
         """The next step. Raises what the engine raises, and where it ends or waits longer than ``limit_ms``."""
         step, self._kept = self._kept, None
         if step is None:
-            async with asyncio.timeout(None if limit_ms is None else limit_ms / 1000):
-                step = await self._pull()
+            limit = asyncio.timeout(None if limit_ms is None else limit_ms / 1000)
+            try:
+                async with limit:
+                    step = await self._pull()
+            except TimeoutError:
+                if limit.expired():
+                    raise StalledError(limit_ms or 0.0) from None
+                raise
         if step is None:
             raise RubbishError("it ended without an answer")
         return step
@@ -202,10 +208,10 @@ class FailoverRun:
         except Exception as error:
             if self._over:
                 return None
-            name = attempt.name
-            log.warning("engine_error", message=f"engine {name}: {explain(error)}", engine=name, why=CUT)
+            name, (why, kind) = attempt.name, broken_off(error)
+            log.warning("engine_error", message=f"engine {name}: {explain(error)}", engine=name, why=why)
             self._thinking = None
-            attempt.failed(now_ms(), CUT, type(error).__name__, output=True)
+            attempt.failed(now_ms(), why, kind, output=True)
             thinking.close()
             return None
         if isinstance(step, Sentence):
@@ -299,4 +305,8 @@ def load_engines(settings: Settings, load: Load = load_engine) -> Engine:
 
 def explain(error: Exception) -> str:
     """What the log may say of an error: somebody else's text may quote the caller."""
-    return str(error) if isinstance(error, EngineError | RubbishError | EmptyError) else type(error).__name__
+    return (
+        str(error)
+        if isinstance(error, EngineError | RubbishError | StalledError | EmptyError)
+        else type(error).__name__
+    )

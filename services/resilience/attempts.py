@@ -16,7 +16,9 @@ from services.resilience.backoff import full_jitter_ms
 from services.resilience.breaker import Breaker, BreakerState, Permit
 
 FAILED, TIMEOUT, EMPTY, CUT = REASONS = ("failed", "timeout", "empty", "cut")
-"""Why a try came to nothing: it raised or gave rubbish, let its time pass, ended without output, broke off after it."""
+"""Why a try came to nothing: it raised or gave rubbish, let its time pass, ended without output, broke off after it.
+
+What let its time pass is not asked again, before or after its first output."""
 
 
 TAKEOVER_HEARD = "nothing: the next engine took over"
@@ -158,7 +160,7 @@ class Attempt:
         """Nothing more is wanted of it. It counts as failed where it had been waited for longer than ``limit_ms``,
         as good where it had given something, and else not at all."""
         if waited_ms >= limit_ms:
-            self.failed(now_ms, CUT if output else TIMEOUT, f"nothing for {limit_ms:.0f} ms", output=output)
+            self.failed(now_ms, TIMEOUT, f"nothing for {limit_ms:.0f} ms", output=output)
         elif output:
             self.succeeded(now_ms)
         elif (permit := self._take()) is not None:

@@ -15,8 +15,8 @@ from bus.metrics import EngineFigures
 from config.load import ConfigError
 from config.settings import Settings, TtsSection
 from services.audio.resample import Resampler, ResamplerMissingError
-from services.racing import Race, RubbishError, now_ms
-from services.resilience.attempts import CUT, Attempt, Attempts, Roster, StageDownError, Takeover
+from services.racing import EmptyError, Race, RubbishError, StalledError, broken_off, now_ms
+from services.resilience.attempts import Attempt, Attempts, Roster, StageDownError, Takeover
 from services.tts.engine import Capabilities, Engine, EngineChoiceError, EngineError, Label, SpeechChunk, load_engine
 from services.tts.rest import Pace, speakable, without_words
 from services.tts.speaking import Manner, Speaking, Voice
@@ -127,8 +127,9 @@ class FailoverRun:
             attempt.succeeded(now_ms())
             speaking.voice.pace.learn(text, speaking.given_ms - speaking.silence_ms)
             return None
-        log.warning("engine_error", message=f"engine {attempt.name}: {explain(error)}", engine=attempt.name, why=CUT)
-        attempt.failed(now_ms(), CUT, type(error).__name__, output=True)
+        why, kind = broken_off(error)
+        log.warning("engine_error", message=f"engine {attempt.name}: {explain(error)}", engine=attempt.name, why=why)
+        attempt.failed(now_ms(), why, kind, output=True)
         rest = without_words(text, speaking.words_said())
         return rest if speakable(rest) else None
 
@@ -204,4 +205,8 @@ def load_engines(settings: Settings, load: Load = load_engine) -> Engine:
 
 def explain(error: Exception) -> str:
     """What the log may say of an error: somebody else's text may hold what was to be said."""
-    return str(error) if isinstance(error, EngineError | RubbishError | TimeoutError) else type(error).__name__
+    return (
+        str(error)
+        if isinstance(error, EngineError | RubbishError | StalledError | EmptyError)
+        else type(error).__name__
+    )

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from services.audio.g711 import PCM_SAMPLE_BYTES
 from services.audio.level import first_voiced_sample
 from services.audio.resample import Resampler
-from services.racing import EmptyError, Reader, RubbishError
+from services.racing import EmptyError, Reader, RubbishError, StalledError
 from services.tts.engine import Engine, Label, SpeechChunk, WordStart
 from services.tts.rest import Pace, speakable, too_long, too_short, words_said
 from services.tts.words import spread_words
@@ -91,8 +91,7 @@ class Speaking:
             async with limit:
                 pcm = self._held.popleft() if self._held else await self._pull()
         except Exception as error:
-            late = TimeoutError(f"nothing for {limit_ms} ms in the middle of a sentence")
-            self._error = late if limit.expired() else error
+            self._error = StalledError(limit_ms or 0.0) if limit.expired() else error
             return None
         if pcm is None:
             return None

@@ -98,7 +98,8 @@ class SpeechTelling:
     def fail(self, code: str, turn: int, detail: str, hears: str = HEARS_NOTHING) -> None:
         """Record a failure; ``hears``: what the caller hears of it."""
         spec = FAILURES[code]
-        self._log.warning("sentence_failed", message=f"{spec.text} ({detail})", code=code)
+        name = "engine_taken_over" if hears == TAKEOVER_HEARD else "sentence_failed"
+        self._log.warning(name, message=f"{spec.text} ({detail})", code=code)
         self._figures["failures"] = self._figures.get("failures", 0) + 1
         self._record(
             Failure(

@@ -152,7 +152,7 @@ def test_an_engine_that_is_left_out_comes_back_only_when_it_is_let_in() -> None:
 
 @pytest.mark.parametrize(
     ("waited_ms", "output", "told", "state"),
-    [(799, False, [], 1), (799, True, [], 0), (800, False, [("a", TIMEOUT)], 2), (800, True, [("a", CUT)], 2)],
+    [(799, False, [], 1), (799, True, [], 0), (800, False, [("a", TIMEOUT)], 2), (800, True, [("a", TIMEOUT)], 2)],
 )
 def test_what_it_means_for_a_trial_to_be_let_go(waited_ms: float, output: bool, told: Any, state: int) -> None:
     figures = Counted()
