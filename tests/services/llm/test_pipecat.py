@@ -22,7 +22,7 @@ from services.llm.engine import EngineError, load_engine
 from services.llm.engines.pipecat import PipecatModel
 from tests.fakes.openai_server import OpenaiServer, Reply, call_piece
 from tests.services.llm.chat.model import agent_section
-from tests.services.pipecat.making import KEY, OPENAI_LLM, OWN, settings_for
+from tests.services.pipecat.making import GROQ_LLM, KEY, OPENAI_LLM, OWN, settings_for
 
 pytestmark = pytest.mark.integration
 
@@ -59,6 +59,15 @@ async def test_text_streams_and_ends_with_the_reason_and_the_usage():
     for reason in ("stop", "length", "content_filter"):
         async with openai(OpenaiServer(Reply(["Your ", "Straße ", "№ 7 🏦."], reason=reason))) as model:
             assert await all_of(model) == [Token("Your "), Token("Straße "), Token("№ 7 🏦."), ChatEnd(reason, 7, 3)]
+
+
+async def test_groqs_service_answers_too():
+    async with OpenaiServer(Reply(["Of ", "course."])) as server:
+        arguments = {"api_key": KEY, "base_url": server.url, "settings": {"model": "llama-3.3-70b-versatile"}}
+        async with model_of(GROQ_LLM, arguments) as model:
+            await model.warm()
+            assert await all_of(model) == [Token("Of "), Token("course."), ChatEnd("stop", 7, 2)]
+        assert server.asked()[-1]["model"] == "llama-3.3-70b-versatile"
 
 
 async def test_what_is_sent():

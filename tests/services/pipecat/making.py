@@ -11,6 +11,7 @@ from config.settings import AsrSection, Settings
 OWN = "tests.services.pipecat.own"
 OPENAI_STT = "pipecat.services.openai.stt:OpenAISTTService"
 OPENAI_TTS = "pipecat.services.openai.tts:OpenAITTSService"
+GROQ_LLM = "pipecat.services.groq.llm:GroqLLMService"
 OPENAI_LLM = "pipecat.services.openai.llm:OpenAILLMService"
 CARTESIA_STT = "pipecat.services.cartesia.stt:CartesiaSTTService"
 CARTESIA_TTS = "pipecat.services.cartesia.tts:CartesiaTTSService"
