@@ -12,7 +12,9 @@ import string
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, metadata
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from bus.logs import get_logger
@@ -200,7 +202,8 @@ def _parameters(service: Any) -> Mapping[str, inspect.Parameter]:
 
 
 def _shape(value: Any, name: str, parameter: inspect.Parameter | None, service: Any, setting: str) -> Any:
-    """A JSON object as the class that the constructor wants: ``Settings`` of the service, or a model of pydantic."""
+    """A JSON object as the class that the constructor wants: ``Settings`` of the service, or a model of pydantic. A
+    text as a path or as one of some words, where nothing else is wanted."""
     annotation = parameter.annotation if parameter is not None else None
     if name == "settings" and hasattr(service, "Settings"):
         # The annotation of a base class may stand in the signature; the service's own settings know more.
@@ -215,8 +218,13 @@ def _shape(value: Any, name: str, parameter: inspect.Parameter | None, service: 
 
 
 def _as_class(value: Any, annotation: Any) -> Any:
+    candidates = list(_classes(annotation))
+    if isinstance(value, str) and str not in candidates:
+        for candidate in candidates:
+            if issubclass(candidate, Enum | Path):
+                return candidate(value)
     if isinstance(value, dict):
-        for candidate in _classes(annotation):
+        for candidate in candidates:
             fields = _fields(candidate)
             if fields is not None:
                 return candidate(**{name: _as_class(each, fields.get(name)) for name, each in value.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +101,14 @@ def test_settings_become_what_the_service_wants() -> None:
     assert (type(params).__name__, params.language) == ("InputParams", "de")
     assert recipe("llm", OPENAI_LLM, {"settings": {"temperature": 0.5}}).arguments["settings"].temperature == 0.5
     assert recipe("stt", OPENAI_STT, {"settings": {"prompt": "p"}}).arguments["settings"].prompt == "p"
+
+
+def test_texts_become_paths_and_words_where_nothing_else_is_wanted() -> None:
+    pytest.importorskip("piper", reason="Piper is not installed: pip install 'callbus[piper]'")
+    made = recipe("tts", "pipecat.services.piper.tts:PiperTTSService", {"download_dir": "/models", "voice_id": "v"})
+    assert made.arguments == {"download_dir": Path("/models"), "voice_id": "v"}
+    made = recipe("tts", CARTESIA_TTS, {"api_key": "k", "text_aggregation_mode": "token"})
+    assert type(made.arguments["text_aggregation_mode"]).__name__ == "TextAggregationMode"
 
 
 def test_settings_that_there_are_not() -> None:

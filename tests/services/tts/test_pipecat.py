@@ -191,6 +191,17 @@ async def test_what_goes_wrong_in_a_service_of_ones_own(how, caplog, capfd):
     assert "xylophone" not in f"{error.value} {caplog.text} {capfd.readouterr()}"
 
 
+async def test_a_model_of_the_catalogue_runs_beside_the_event_loop(tmp_path):
+    pytest.importorskip("piper", reason="Piper is not installed: pip install 'callbus[piper]'")
+    pytest.importorskip("onnx", reason="onnx is not installed: the model can't be built")
+    from tests.tiny_models.piper import build_piper_voice
+
+    build_piper_voice(tmp_path, "tiny", sample_rate_hz=22050)
+    arguments = {"download_dir": str(tmp_path), "settings": {"voice": "tiny"}}
+    async with engine_of("pipecat.services.piper.tts:PiperTTSService", arguments) as engine:
+        assert milliseconds(await spoken(engine)) > 300
+
+
 async def test_a_session_is_made_and_closed(recwarn):
     async with engine_of(f"{OWN}:WantsSession", {}) as engine:
         assert milliseconds(await spoken(engine)) == 10 * len(TEXT)
