@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -100,3 +101,14 @@ def _docker_server(image: str) -> Iterator[str]:
                 pytest.fail(f"the container of {image} does not answer on {host}:{port}")
             time.sleep(0.05)
         yield f"nats://{host}:{port}"
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of tests/e2e/test_matrix.py, whoever's process has held the conversations."""
+    reports = [report for kind in ("passed", "failed", "skipped") for report in terminalreporter.getreports(kind)]
+    rows = [value for report in reports for name, value in getattr(report, "user_properties", ()) if name == "matrix"]
+    if rows:
+        from tests.e2e.matrix.combination import table
+
+        terminalreporter.section("conversations with combinations of engines")
+        terminalreporter.write_line(table(sorted(tuple(row) for row in rows)))

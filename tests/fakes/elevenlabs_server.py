@@ -7,7 +7,7 @@ import base64
 import json
 import math
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,6 +50,8 @@ class ElevenlabsServer:
     """Cut the stream where samples are not."""
     anew: bool = False
     """Count the times of each piece from its own start."""
+    speech: Callable[[str, int], bytes] | None = None
+    """PCM of a text at a rate; None: a tone."""
     texts: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     connections: set[int] = field(default_factory=set)
@@ -127,17 +129,20 @@ class ElevenlabsServer:
             await response.write(carried)
 
     def _pieces(self, text: str, rate: int) -> Iterator[tuple[bytes, dict[str, Any]]]:
-        total_ms = CHARACTER_MS * len(text)
+        spoken = self.speech(text, rate) if self.speech is not None else b""
+        total_ms = len(spoken) * 500 // rate if spoken else CHARACTER_MS * len(text)
+        count = len(text)
         for begin in range(0, total_ms, PIECE_MS):
             end = min(total_ms, begin + PIECE_MS)
-            inside = range(-(-begin // CHARACTER_MS), -(-end // CHARACTER_MS))
+            inside = range(-(-begin * count // total_ms), -(-end * count // total_ms))
             zero = begin if self.anew else 0
             alignment = {
                 "characters": [text[place] for place in inside],
-                "character_start_times_seconds": [(CHARACTER_MS * place - zero) / 1000 for place in inside],
-                "character_end_times_seconds": [(CHARACTER_MS * (place + 1) - zero) / 1000 for place in inside],
+                "character_start_times_seconds": [(total_ms * place / count - zero) / 1000 for place in inside],
+                "character_end_times_seconds": [(total_ms * (place + 1) / count - zero) / 1000 for place in inside],
             }
-            yield tone(rate * begin // 1000, rate * end // 1000, rate), alignment
+            first, last = rate * begin // 1000, rate * end // 1000
+            yield spoken[2 * first : 2 * last] or tone(first, last, rate), alignment
 
     def _count(self, request: web.Request) -> None:
         self.requests += 1
