@@ -17,6 +17,9 @@ VERSIONS = (2, 3)
 _MOST = 1 << 20
 """More tensors or more metadata than this is damage."""
 
+MOST_LAYERS = 512
+"""``LLAMA_MAX_LAYERS``: llama.cpp ends the process over a model that says it has more, or none."""
+
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 
@@ -127,6 +130,9 @@ def _read(reader: _Reader, path: Path) -> GgufFile:
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or not tensors:
         raise EngineError(f"{path} holds no model; [llama_cpp] model must name a language model's file")
+    layers = metadata.get(f"{architecture}.block_count", 1)
+    if not isinstance(layers, int) or not 1 <= layers <= MOST_LAYERS:
+        raise _DamageError
     ends = [_tensor_end(reader) for _ in range(tensors)]
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:

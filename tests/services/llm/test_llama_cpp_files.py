@@ -42,6 +42,8 @@ def bad(request: pytest.FixtureRequest, tmp_path: Path, chance: Path) -> Path:
         (lambda data: data[:4] + b"\x09" + data[5:], "version 9 of GGUF"),
         (lambda data: data[:8] + b"\xff" * 8 + data[16:], "is damaged"),
         (lambda data: data[:24] + b"\xff" * 8 + data[32:], "is damaged"),
+        (lambda data: data.replace(b"llama.block_count\4\0\0\0\2", b"llama.block_count\4\0\0\0\0"), "is damaged"),
+        (lambda data: data.replace(b"llama.block_count\4\0\0\0\2\0", b"llama.block_count\4\0\0\0\2\2"), "is damaged"),
         (lambda data: data.replace(b"general.architecture", b"general.architecturf"), "holds no model"),
         (lambda data: data.replace(b"blk.0.attn_q.weight", b"blk.0.attn_x.weight"), "llama.cpp can't load"),
         (lambda data: data.replace(b"\0llama", b"\0lxama"), "llama.cpp can't load .*unknown model architecture"),
