@@ -37,6 +37,8 @@ from services.warming import Warming, names_of
 log = get_logger(__name__)
 
 STAGE = "llm"
+CHARACTER_MS = 65
+"""A character of a sentence is heard for so long, about."""
 Load = Callable[[str, LlmSection, Settings | None], Engine]
 
 
@@ -135,6 +137,7 @@ class FailoverRun:
         self._returned: list[_Returned] = []
         self._asked: dict[str, ToolCall] = {}
         self._begun_ms = now_ms()
+        self._heard_until_ms = 0.0
         self._race: Race[_Thinking] | None = None
         self._thinking: tuple[_Thinking, Attempt] | None = None
         self._over = False
@@ -156,9 +159,8 @@ class FailoverRun:
             self._race.close()
         if self._thinking is not None:
             thinking, attempt = self._thinking
-            attempt.let_go(
-                now_ms(), waited_ms=thinking.reader.waited_ms, limit_ms=self._section.attempt_ms, output=True
-            )
+            waited_ms = thinking.reader.waited_ms
+            attempt.let_go(now_ms(), waited_ms=waited_ms, limit_ms=self._patience_ms(waited_ms), output=True)
             thinking.close()
 
     async def __aiter__(self) -> AsyncGenerator[Step, None]:
@@ -202,9 +204,8 @@ class FailoverRun:
 
     async def _step(self, thinking: _Thinking, attempt: Attempt) -> Step | None:
         """The next step of whoever answers; None: another one has to go on."""
-        others = self._attempts.others(now_ms(), attempt.index)
         try:
-            step = await thinking.next(self._section.attempt_ms if others else None)
+            step = await thinking.next(self._limit_ms(attempt))
         except Exception as error:
             if self._over:
                 return None
@@ -216,6 +217,7 @@ class FailoverRun:
             return None
         if isinstance(step, Sentence):
             self._said.append(step.text)
+            self._heard_until_ms = max(now_ms(), self._heard_until_ms) + CHARACTER_MS * len(step.text)
         elif isinstance(step, ToolCall):
             self._asked[step.id] = step
         else:
@@ -223,6 +225,17 @@ class FailoverRun:
             attempt.succeeded(now_ms())
             thinking.close()
         return step
+
+    def _limit_ms(self, attempt: Attempt) -> float | None:
+        """How long the next step may be waited for; None: nobody else is left, so that is not for this to say."""
+        return self._patience_ms() if self._attempts.others(now_ms(), attempt.index) else None
+
+    def _patience_ms(self, waited_ms: float = 0.0) -> float:
+        """For how long it is no failure that no step comes, counted from ``waited_ms`` ago: as long as what was said
+        can be heard, but so that the next one still has time."""
+        attempt_ms, deadline_ms = self._section.attempt_ms, self._section.deadline_ms
+        heard_ms = self._heard_until_ms - now_ms() + waited_ms
+        return max(attempt_ms, min(heard_ms, deadline_ms - attempt_ms))
 
     def _timed(self, answer: Answer, thinking: _Thinking, *, alone: bool) -> Answer:
         """The time to the first token counts from when the run was opened, and is known where one engine has said

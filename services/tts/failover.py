@@ -14,6 +14,7 @@ from bus.logs import get_logger
 from bus.metrics import EngineFigures
 from config.load import ConfigError
 from config.settings import Settings, TtsSection
+from services.audio.g711 import PCM_SAMPLE_BYTES
 from services.audio.resample import Resampler, ResamplerMissingError
 from services.racing import EmptyError, Race, RubbishError, StalledError, broken_off, now_ms
 from services.resilience.attempts import Attempt, Attempts, Roster, StageDownError, Takeover
@@ -46,6 +47,8 @@ class FailoverRun:
         self._manner = manner
         self._race: Race[Speaking] | None = None
         self._speaking: tuple[Speaking, Attempt] | None = None
+        self._given_bytes = 0
+        self._heard_until_ms = 0.0
         self._over = False
 
     def cancel(self) -> None:
@@ -55,9 +58,8 @@ class FailoverRun:
             self._race.close()
         if self._speaking is not None:
             speaking, attempt = self._speaking
-            attempt.let_go(
-                now_ms(), waited_ms=speaking.reader.waited_ms, limit_ms=self._section.attempt_ms, output=True
-            )
+            waited_ms = speaking.reader.waited_ms
+            attempt.let_go(now_ms(), waited_ms=waited_ms, limit_ms=self._patience_ms(waited_ms), output=True)
             speaking.close()
 
     def down(self) -> StageDownError:
@@ -66,7 +68,7 @@ class FailoverRun:
 
     async def __aiter__(self) -> AsyncGenerator[SpeechChunk, None]:
         text: str | None = self._text
-        given_bytes, withheld = 0, SpeechChunk(b"")
+        withheld = SpeechChunk(b"")
         try:
             while text is not None:
                 try:
@@ -76,10 +78,9 @@ class FailoverRun:
                     raise
                 if speaking is None:
                     return
-                speaking.begin(given_bytes)
+                speaking.begin(self._given_bytes)
                 while (chunk := await speaking.next(self._limit_ms())) is not None:
-                    given_bytes += len(chunk.pcm)
-                    yield chunk
+                    yield self._given(chunk)
                     if self._over:
                         return
                 if self._over:
@@ -87,8 +88,7 @@ class FailoverRun:
                 text = self._rest(speaking, text)
                 last = speaking.finish(spread=self._spreads(speaking, broke=text is not None))
                 withheld = SpeechChunk(b"", speaking.withheld())
-                given_bytes += len(last.pcm)
-                yield last
+                yield self._given(last)
         finally:
             self.cancel()
 
@@ -110,11 +110,24 @@ class FailoverRun:
         self.takeovers += self._attempts.takeovers(attempt)
         return speaking
 
+    def _given(self, chunk: SpeechChunk) -> SpeechChunk:
+        self._given_bytes += len(chunk.pcm)
+        chunk_ms = 1000 * len(chunk.pcm) / PCM_SAMPLE_BYTES / self._manner.rate_hz
+        self._heard_until_ms = max(now_ms(), self._heard_until_ms) + chunk_ms
+        return chunk
+
     def _limit_ms(self) -> float | None:
         """How long the next audio may be waited for; None: nobody else is left, so that is not for this to say."""
         assert self._speaking is not None
         others = self._attempts.others(now_ms(), self._speaking[1].index)
-        return self._section.attempt_ms if others else None
+        return self._patience_ms() if others else None
+
+    def _patience_ms(self, waited_ms: float = 0.0) -> float:
+        """For how long it is no failure that no audio comes, counted from ``waited_ms`` ago: as long as what was given
+        can be heard, since an engine may do first what is needed first, but so that the next one still has time."""
+        attempt_ms, deadline_ms = self._section.attempt_ms, self._section.deadline_ms
+        heard_ms = self._heard_until_ms - now_ms() + waited_ms
+        return max(attempt_ms, min(heard_ms, deadline_ms - attempt_ms))
 
     def _rest(self, speaking: Speaking, text: str) -> str | None:
         """What is still to be said of ``text``; None: nothing."""

@@ -265,6 +265,15 @@ async def test_a_tool_that_takes_long_is_not_the_engines_fault():
 
 
 @virtual
+async def test_an_engine_may_think_while_its_last_sentence_is_heard():
+    long = "I can see that your card was sent on Monday, and that it is in the post."
+    for pause_s, engine in ((4.6, "a"), (4.7, "b")):
+        first, second = Thinker("a", [long, pause_s, "Second.", None]), Thinker("b", ["Second.", None])
+        heard = await ask(panel(first, second))
+        assert (heard.said, heard.run.engine) == ([long, "Second."], engine)
+
+
+@virtual
 async def test_hedged_the_slow_one_that_is_still_first_stays():
     figures = Counted()
     first, second = Thinker("a", [0.3, "Mine.", None]), Thinker("b", [0.5, CALL, "Not mine.", None])

@@ -70,6 +70,21 @@ async def test_no_pause_is_longer_than_a_second_and_a_half_when_the_voice_hangs(
 
 
 @virtual
+async def test_who_has_given_much_and_hangs_is_succeeded_before_the_sentence_is_given_up():
+    edge = await started_twin()
+    first, second = Actor("a"), Actor("b")
+    first.scripts = [[tone(4000, 8000), HANG]]
+    long = " ".join([TEXT] * 5)
+    async with speech_call(edge, troupe(first, second), apology=APOLOGY):
+        await edge.answer()
+        await edge.tell(sentence(100, 0, long), done(100, 1))
+        await asyncio.sleep(5)
+        assert failures(edge) == [("engine_timeout", TAKEOVER_HEARD)]
+        assert [event.text for event in edge.of(TtsDone)] == [None]
+        assert long.endswith(second.opened[0])
+
+
+@virtual
 async def test_when_all_are_down_there_is_the_apology_and_one_failure_that_says_so():
     edge = await started_twin()
     first, second = Actor("a"), Actor("b")
