@@ -106,7 +106,7 @@ def test_the_page_holds_no_identifier() -> None:
         for sample in family.samples
         for key in sample.labels
     }
-    assert {key for _, key in labels} <= {"le", "subject", "stage", "why", "result"}
+    assert {key for _, key in labels} <= {"le", "engine", "subject", "stage", "why", "result"}
 
 
 def test_nothing_is_bound_where_no_port_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
