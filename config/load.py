@@ -14,13 +14,11 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
-from config.section import SECRETS, Section
+from config.section import HIDDEN, SECRETS, Section
 from config.settings import Settings
 
 DEFAULT_FILE = Path(__file__).with_name("app.ini")
 PREFIX = "CALLBUS_"
-HIDDEN = "(hidden)"
-"""Stands for a secret that is set."""
 
 
 class ConfigError(ValueError):

@@ -91,4 +91,7 @@ def test_a_secret_is_never_shown() -> None:
     found = {f"{row.section}.{row.key}": row for row in rows({"CALLBUS_OPENAI__API_KEY": "planted-secret"})}
     assert found["openai.api_key"].value == "(hidden)"
     assert found["elevenlabs.api_key"].value == ""
-    assert load({"CALLBUS_OPENAI__API_KEY": "planted-secret"}).openai.api_key == "planted-secret"
+    settings = load({"CALLBUS_OPENAI__API_KEY": "planted-secret"})
+    assert settings.openai.api_key == "planted-secret"
+    assert "planted-secret" not in f"{settings!r} {settings.openai} {settings}"
+    assert "model='gpt" in repr(settings.openai)

@@ -15,8 +15,8 @@ from config.settings import LlmSection, Settings
 from services.llm.agent_file import AgentFileError, find_agent, read_document
 from services.llm.chat.agent import build_chat_agent
 from services.llm.chat.calls import END_CALL, TRANSFER_CALL, offered
-from services.llm.chat.model import ChatModel
-from services.llm.chat.prompt import RULES
+from services.llm.chat.model import ChatModel, ChatRequest
+from services.llm.chat.prompt import RULES, messages
 from services.llm.chat.run import ChatRun
 from services.llm.chat.safety import Confidential
 from services.llm.engine import Capabilities, EngineError, Request
@@ -67,8 +67,13 @@ class ChatEngine:
         )
 
     async def warm(self) -> None:
-        """Have the model answer once."""
-        await self.model.warm()
+        """Have the model answer once, and read what every prompt begins with where it can remember that."""
+        prepare = getattr(self.model, "prepare", None)
+        if prepare is None:
+            await self.model.warm()
+            return
+        caller = Request(call_id="", tenant="", turn=1, text="Hello")
+        await prepare(ChatRequest(messages(self.agent.model, caller), self._offered))
 
     def open(self, request: Request) -> ChatRun:
         return ChatRun(self.model, self.agent, self.tools, self._offered, self._confidential, request, self._clock)

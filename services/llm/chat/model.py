@@ -79,7 +79,11 @@ class ModelCapabilities(NamedTuple):
 
 
 class ChatModel(Protocol):
-    """A language model. Blocking work of it runs off the event loop."""
+    """A language model. Blocking work of it runs off the event loop.
+
+    One that remembers prompts has a method ``prepare(request: ChatRequest)`` besides, which takes the place of
+    ``warm``: it reads what the prompts of all calls begin with.
+    """
 
     @property
     def name(self) -> str:

@@ -87,19 +87,28 @@ def system_text(model: ModelSection, request: Request) -> str:
 
 
 def remembered(history: Sequence[Exchange], exchanges: int, characters: int) -> list[Exchange]:
-    """The newest turns of the conversation that fit, whole; without lines put in by command."""
+    """The newest turns of the conversation that fit, whole; without lines put in by command.
+
+    What no longer fits is left out several turns at a time, not one each turn: a model that remembers the prompt of the
+    last answer reads anew all that follows the first change.
+    """
     turns: dict[int, list[Exchange]] = {}
     for exchange in history:
         if exchange.speaker is not Speaker.SYSTEM:
             turns.setdefault(exchange.turn, []).append(exchange)
-    kept: list[Exchange] = []
+    step = max(1, exchanges // 8)
+    fitting = 0
     for turn in reversed(turns.values()):
         exchanges -= len(turn)
         characters -= sum(min(len(exchange.text), AGENT_CHARACTERS) for exchange in turn)
         if exchanges < 0 or characters < 0:
             break
-        kept = [*turn, *kept]
-    return kept
+        fitting += 1
+    first = len(turns) - fitting
+    stepped = -(-first // step) * step
+    if len(turns) - stepped >= fitting / 2:
+        first = stepped
+    return [exchange for turn in list(turns.values())[first:] for exchange in turn]
 
 
 def result_text(result: ToolResult) -> str:

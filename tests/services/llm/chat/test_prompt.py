@@ -106,6 +106,16 @@ class TestBudget:
         assert len(remembered((caller("x" * 99_999, 1), *history[-2:]), 9, 4020)) == 3
         assert remembered((note("n" * 999, 1), *history[-2:]), 2, 20) == list(history[-2:])
 
+    def test_it_begins_at_the_same_turn_for_several_turns(self) -> None:
+        """So a model that remembers its last prompt finds most of it again."""
+        whole = [entry for turn in range(1, 60) for entry in (caller("hello", turn), agent("yes", turn))]
+        begins = [remembered(whole[: 2 * turns], 40, 100_000)[0].turn for turns in range(1, 60)]
+        assert begins[:20] == [1] * 20
+        assert len(set(begins[20:])) == 8
+        lengths = [len(remembered(whole[: 2 * turns], 40, 100_000)) for turns in range(20, 60)]
+        assert min(lengths) >= 32
+        assert max(lengths) == 40
+
     def test_an_hour_of_talk_fits(self) -> None:
         history = tuple(caller("words " * 100, turn) for turn in range(500))
         told = messages(MODEL, request("word " * 12_000, history=history))

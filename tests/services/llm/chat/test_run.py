@@ -8,7 +8,7 @@ import pytest
 
 from schemas.llm import NextStep
 from services.llm.chat.engine import ChatEngine
-from services.llm.chat.model import ModelToolCall
+from services.llm.chat.model import ChatRequest, ModelToolCall
 from services.llm.engine import EngineError, Request, Sentence, ToolResult
 from tests.services.llm.chat.model import AGENT, FakeModel, Reply, agent_section, ask, asks, says
 from tests.services.llm.harness import settings_with
@@ -286,3 +286,20 @@ async def test_it_is_let_go_of() -> None:
     await engine.warm()
     await engine.close()
     assert model.warmed == 1 and model.closed
+
+
+async def test_a_model_that_remembers_prompts_reads_the_agents_instructions_ahead(tmp_path: Path) -> None:
+    class Remembering(FakeModel):
+        prepared: ChatRequest | None = None
+
+        async def prepare(self, request: ChatRequest) -> None:
+            self.prepared = request
+
+    model = Remembering(says("Hello."))
+    engine = ChatEngine(model, agent_section(tmp_path))
+    await engine.warm()
+    assert model.prepared is not None
+    await ask(engine, text="where is my card")
+    (asked,) = model.requests
+    assert asked.messages[0] == model.prepared.messages[0]
+    assert asked.tools == model.prepared.tools
