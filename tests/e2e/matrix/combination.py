@@ -106,7 +106,7 @@ def product() -> list[Combination]:
 
 async def hold(combination: Combination, parts: Parts, folder: Path) -> Row:
     """A conversation with these engines, each in a process of its own."""
-    chosen = [parts.part(stage, engine) for stage, engine in zip(STAGES, combination, strict=True)]
+    chosen = parts.of(combination)
     unclear = "; ".join(part.unclear for part in chosen if part.unclear)
     judge = "events" if unclear else "audio"
     began = time.monotonic()

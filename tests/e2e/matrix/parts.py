@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +29,6 @@ LLM = ("scripted", "llama_cpp", "openai", "ollama", "pipecat")
 TTS = ("espeak", "piper", "kokoro", "elevenlabs", "pipecat")
 STAGES = {"asr": ASR, "llm": LLM, "tts": TTS}
 """The embedded engine of each stage first."""
-BUILT_WITH = {"piper": "onnx", "kokoro": "onnx"}
-"""Engine -> what its test model is built with."""
 
 
 class Part(NamedTuple):
@@ -91,15 +89,18 @@ def trained(name: str) -> Path | None:
 
 
 class Parts:
-    """Makes parts: an engine's model is built when it is first wanted."""
+    """Makes parts, each once: building the model of one takes seconds, in which the providers do not answer."""
 
     def __init__(self, folder: Path, servers: Servers) -> None:
         self._folder = folder
         self._servers = servers
         self._made: dict[tuple[str, str], Part] = {}
 
-    def part(self, stage: str, engine: str) -> Part:
-        """An engine that this machine has."""
+    def of(self, combination: Iterable[str]) -> list[Part]:
+        """The parts of a combination, asr, llm and tts, all of which this machine has."""
+        return [self._part(*key) for key in zip(STAGES, combination, strict=True)]
+
+    def _part(self, stage: str, engine: str) -> Part:
         key = stage, engine
         if key not in self._made:
             make: Callable[[], Part] = getattr(self, f"_{stage}_{engine}", Part)
