@@ -2,14 +2,14 @@
 
 A set of combinations in which each engine is once; with ``CALLBUS_TEST_MATRIX=all`` every one (``make matrix``). Where
 the models at hand can speak and understand, the caller must hear the goal; where one can't, the events are judged, and
-the table says so. It stands at the end of the tests' output and in ``bench-results/matrix.md``.
+the table says so. It stands at the end of the tests' output; that of all in ``bench-results/matrix.md`` as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -38,7 +38,7 @@ Rows = Mapping[str, asyncio.Future[Row]]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rows]:
     """Rows to come, by the combination's name: all that are wanted, some at a time."""
-    names = [item.callspec.id for item in request.session.items if item.fspath == request.path]
+    names = [item.callspec.id for item in request.session.items if item.path == request.path]
     wanted = [COMBINATIONS[name] for name in names if not COMBINATIONS[name].missing]
     loop = asyncio.get_running_loop()
     coming: dict[str, asyncio.Future[Row]] = {combination.name: loop.create_future() for combination in wanted}
@@ -48,9 +48,13 @@ async def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     async def one(combination: Combination, parts: Parts) -> None:
         try:
             async with free:
-                coming[combination.name].set_result(await hold(combination, parts, folder / combination.name))
+                row = await hold(combination, parts, folder / combination.name)
         except Exception as error:
             coming[combination.name].set_exception(error)
+            return
+        coming[combination.name].set_result(row)
+        if EVERYTHING:
+            _write(coming)
 
     async with servers() as providers:
         parts = Parts(folder, providers)
@@ -60,15 +64,20 @@ async def rows(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         yield coming
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _write(coming: Rows) -> None:
+    """The table so far, after each call: there is one also where the tests are broken off."""
+    RESULT.parent.mkdir(exist_ok=True)
     done = [row.result().cells for row in coming.values() if row.done() and row.exception() is None]
-    if done:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(table(done) + "\n", encoding="utf-8")
+    RESULT.write_text(table(done) + "\n", encoding="utf-8")
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS.values(), ids=COMBINATIONS)
-async def test_a_conversation(combination: Combination, rows: Rows, record_property: pytest.RecordProperty) -> None:
+async def test_a_conversation(
+    combination: Combination, rows: Rows, record_property: Callable[[str, object], None]
+) -> None:
     if combination.missing:
         record_property("matrix", (*combination, *["-"] * (len(HEAD) - 4), combination.missing))
         pytest.skip(combination.missing)
