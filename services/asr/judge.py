@@ -14,7 +14,7 @@ from collections.abc import Callable
 from bus.clock import Clock, Timer
 from bus.logs import get_logger
 from services.asr.hearing import BYTES_PER_TICK, TICKS_PER_MS, Piece
-from services.asr.pool import EnginePool
+from services.asr.pool import EnginePool, Job
 from services.asr.turn import values as v
 from services.asr.turn_model import TurnModel
 
@@ -45,6 +45,7 @@ class TurnDesk:
         self._pool = pool
         self._waiting: deque[Question] = deque()
         self._at_work: Question | None = None
+        self._job: Job | None = None
         self._hung: Timer | None = None
         self._hangs = 0
 
@@ -65,7 +66,7 @@ class TurnDesk:
             if question.wanted:
                 self._at_work = question
                 self._hung = self.clock.call_later(HUNG_MS, self._give_up)
-                self._pool.submit(
+                self._job = self._pool.submit(
                     lambda: self._work(question),  # noqa: B023
                     lambda result, error: self._worked(question, result, error),  # noqa: B023
                 )
@@ -87,7 +88,8 @@ class TurnDesk:
         name = self.model.name
         log.error("turn_model_hangs", message=f"turn model {name} did not answer within {HUNG_MS} ms; {what_follows}")
         self._leave()
-        self._pool.replace_thread()
+        if self._job is not None:
+            self._pool.replace_thread(self._job)
         if self._hangs == HANGS_LIMIT:
             self._waiting.clear()
         self._advance()

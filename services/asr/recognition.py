@@ -16,7 +16,7 @@ from schemas.asr import Word
 from schemas.llm import ListenFor
 from services.asr.engine import Engine, EngineError, Run, Transcript
 from services.asr.hearing import BYTES_PER_TICK, TICKS_PER_MS, Piece
-from services.asr.pool import EnginePool
+from services.asr.pool import EnginePool, Job
 from services.audio.resample import Resampler
 
 log = get_logger(__name__)
@@ -76,7 +76,8 @@ class Recognition:
         self._waiting = bytearray()
         self._segments: list[tuple[float, float]] = []
         self._bytes = 0
-        self._busy = self._finishing = self._over = self._inside = False
+        self._busy = self._finishing = self._over = False
+        self._job: Job | None = None
         self._partial = ""
         self._timer: Timer | None = None
         self._held: Outcome | None = None
@@ -115,13 +116,19 @@ class Recognition:
         if not self._over:
             self._close()
             self._drop_run()
+            if self._busy:
+                # Nobody waits for it any more, but for the thread that it holds.
+                self._clock.call_later(self._deadline_ms, self._replace_thread)
 
     def abandon(self) -> None:
         """As :meth:`cancel`, of an engine that does not come back: the thread that it holds is replaced."""
         self.cancel()
-        # First over, then the look: a thread that begins at this moment sees the one, or is seen by the other.
-        if self._inside:
-            self._pool.replace_thread()
+        self._replace_thread()
+
+    def _replace_thread(self) -> None:
+        """Once this is over: a thread that begins at this moment sees that, or is seen to be at work."""
+        if self._job is not None:
+            self._pool.replace_thread(self._job)
 
     def _advance(self) -> None:
         """Give the engine its next piece of work, if it is free and there is some."""
@@ -132,7 +139,7 @@ class Recognition:
             self._busy = True
             self._given_us = self._clock.elapsed_us()
             if self._engine.capabilities.blocking:
-                self._pool.submit(lambda: self._work(chunk, last), self._worked)  # noqa: B023
+                self._job = self._pool.submit(lambda: self._work(chunk, last), self._worked)  # noqa: B023
                 return
             try:
                 self._worked(self._work(chunk, last), None)
@@ -141,13 +148,6 @@ class Recognition:
 
     def _work(self, chunk: bytes, last: bool) -> str | Transcript | None:
         """On a thread of the pool where the engine blocks."""
-        self._inside = True
-        try:
-            return self._use_engine(chunk, last)
-        finally:
-            self._inside = False
-
-    def _use_engine(self, chunk: bytes, last: bool) -> str | Transcript | None:
         if self._over:
             # Out of time before the engine got to it: whoever waits behind need not wait for this as well.
             return None
@@ -164,7 +164,7 @@ class Recognition:
         return result
 
     def _worked(self, result: str | Transcript | None, error: Exception | None) -> None:
-        self._busy = False
+        self._busy, self._job = False, None
         if self._over:
             # Cancelled or out of time while the engine was at work: only now may the run be touched again.
             if not isinstance(result, Transcript):
@@ -186,10 +186,8 @@ class Recognition:
 
     def _time_out(self) -> None:
         if not self._over:
-            # First over, then the look: a thread that begins at this moment sees the one, or is seen by the other.
             self._fail("engine_timeout", None)
-            if self._inside:
-                self._pool.replace_thread()
+            self._replace_thread()
 
     def _fail(self, code: str, error: Exception | None) -> None:
         """The outcome is what was known; it is kept until it is wanted where the speech still goes on."""

@@ -13,7 +13,7 @@ from bus.clock import ManualClock, SystemClock
 from services.asr import judge as judge_module
 from services.asr.hearing import Piece
 from services.asr.judge import HANGS_LIMIT, HUNG_MS, LEAD_MS, SPARE_MS, VERDICT_DEADLINE_MS, TurnDesk, TurnJudge
-from services.asr.pool import EnginePool
+from services.asr.pool import EnginePool, Job
 from services.asr.turn import values as v
 from services.asr.turn_models.instant import InstantModel
 
@@ -28,23 +28,24 @@ class HandPool(EnginePool):
 
     def __init__(self) -> None:
         super().__init__(threads=0)
-        self.jobs: list[tuple[Callable[[], Any], Callable[[Any, Exception | None], None]]] = []
+        self.jobs: list[Job] = []
         self.replaced = 0
 
-    def submit(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], None]) -> None:
-        self.jobs.append((work, done))
+    def submit(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], None]) -> Job:
+        self.jobs.append(Job(work, done))
+        return self.jobs[-1]
 
-    def replace_thread(self) -> None:
+    def replace_thread(self, job: Job) -> None:
         self.replaced += 1
 
     def do_next(self) -> None:
-        work, done = self.jobs.pop(0)
+        job = self.jobs.pop(0)
         try:
-            result = work()
+            result = job.work()
         except Exception as error:
-            done(None, error)
+            job.done(None, error)
         else:
-            done(result, None)
+            job.done(result, None)
 
 
 class NotingModel(InstantModel):
@@ -238,7 +239,7 @@ async def test_a_model_that_hangs_keeps_one_thread_and_nobody_else(
     pool.do_next()
     assert second.said == [v.Verdict(0, 0.8)]
     second.judge.ask(v.Ask(1, 0, 300))
-    hanging[1](0.5, None)
+    hanging.done(0.5, None)
     assert first.said == ["turn_model_late"]
     pool.do_next()
     assert second.said[-1] == v.Verdict(1, 0.8)

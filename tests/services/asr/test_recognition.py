@@ -52,6 +52,12 @@ async def until(done: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
 
+def at_work(listener: Listener) -> bool:
+    """A thread is in the engine."""
+    job = listener.recognition._job
+    return job is not None and job.at_work
+
+
 async def test_a_blocking_engine_works_in_slices_off_the_loop() -> None:
     threads = set()
 
@@ -138,7 +144,7 @@ async def test_out_of_time_the_pool_goes_on_and_the_run_is_dropped_when_it_retur
     listener.feed(60)
     await until(lambda: engine.runs and not listener.recognition.busy)
     listener.recognition.finish()
-    await until(lambda: listener.recognition._inside)  # a thread that begins later finds its work not wanted any more
+    await until(lambda: at_work(listener))  # a thread that begins later finds its work not wanted any more
     await listener.clock.advance(499)
     assert listener.outcomes == []
     await listener.clock.advance(1)
@@ -226,10 +232,34 @@ async def test_work_that_waits_past_its_time_is_not_done() -> None:
     assert engine.runs == []
 
 
-async def test_threads_that_replace_hanging_ones_are_few() -> None:
+async def test_a_run_that_is_cancelled_in_an_engine_that_hangs_costs_nobody_else_a_thread() -> None:
     pool = EnginePool(1)
-    before = threading.active_count()
-    for _ in range(50):
-        pool.replace_thread()
-    assert threading.active_count() - before <= 8
+    engine = ScriptedEngine("hangs", blocking=True, hang=True)
+    gone = Listener(engine, pool)
+    gone.recognition.finish()
+    await until(lambda: at_work(gone))
+    gone.recognition.cancel()
+    other = Listener(ScriptedEngine("quick", blocking=True), pool)
+    other.recognition.finish()
+    await gone.clock.advance(499)
+    assert (pool.threads, other.outcomes) == (1, [])
+    await gone.clock.advance(1)
+    await until(lambda: other.outcomes)
+    assert other.outcomes[0].error == ""
+    engine.free()
+    pool.close()
+
+
+async def test_threads_that_replace_hanging_ones_are_few_and_go_when_those_come_back() -> None:
+    pool = EnginePool(1)
+    for _ in range(2):
+        free = threading.Event()
+        jobs = [pool.submit(lambda: free.wait(10), lambda result, error: None) for _ in range(20)]  # noqa: B023
+        for threads in range(1, 10):
+            await until(lambda: sum(job.at_work for job in jobs) == threads)  # noqa: B023
+            for job in [job for job in jobs if job.at_work] * 2:
+                pool.replace_thread(job)
+            assert pool.threads == min(threads + 1, 9)
+        free.set()
+        await until(lambda: pool.threads == 1)
     pool.close()
