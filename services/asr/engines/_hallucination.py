@@ -17,13 +17,21 @@ from services.asr.grammar import DIGITS
 UNSURE_LOGPROB = -1.0
 """Mean logarithm of the words' probabilities under which they are a guess: the bound of OpenAI's own decoding."""
 REPETITIVE = 2.4
-"""Bytes of the text by bytes of its compressed form: over this it repeats itself, as in OpenAI's own decoding."""
+"""Bytes of the text by bytes of its compressed form: over this it repeats itself, as in OpenAI's own decoding. Digits
+are left out: who says a card's number repeats himself."""
 MOST_CHARACTERS_PER_S, MOST_CHARACTERS = 25, 20
 """A fast speaker says 20 characters a second; a text longer than so many a second, and some, is not in the audio."""
 LONGEST_LOOP = 8
 LOOPS = {1: 6}
 LOOPS_OF_SEVERAL_WORDS = 4
 """So many times the same words in a row are a loop. Nobody's "no, no, no", and no row of digits."""
+DIGIT_WORDS = frozenset((
+    *DIGITS, "double", "triple", "null", "eins", "zwei", "zwo", "drei", "vier", "fünf", "sechs", "sieben", "acht",
+    "neun", "zéro", "un", "deux", "trois", "quatre", "cinq", "sept", "huit", "neuf", "cero", "uno", "dos", "tres",
+    "cuatro", "cinco", "seis", "siete", "ocho", "nueve", "due", "tre", "quattro", "cinque", "sei", "sette", "otto",
+    "nove", "nul", "een", "twee", "drie", "vijf", "zes", "zeven", "negen",
+))  # fmt: skip
+"""As callers say them one by one, in the languages of :data:`SILENCE_PHRASES`."""
 
 SILENCE_PHRASES = frozenset((
     "thank you", "thanks", "thank you very much", "thank you so much", "thanks for watching", "thank you for watching",
@@ -65,13 +73,14 @@ def spoken(heard: Heard, no_speech_threshold: float) -> str:
         return ""
     if len(text) > MOST_CHARACTERS + MOST_CHARACTERS_PER_S * heard.seconds:
         return ""
-    return "" if _repetition(text) > REPETITIVE else text
+    said = " ".join(word for word in text.split() if not _is_digit(_bare(word)))
+    return "" if said and _repetition(said) > REPETITIVE else text
 
 
 def without_loops(text: str) -> str:
     """The text with each loop said once."""
     words = text.split()
-    bare = [" ".join(_WORD.findall(word)).lower() for word in words]
+    bare = [_bare(word) for word in words]
     kept: list[str] = []
     at = 0
     while at < len(words):
@@ -95,8 +104,12 @@ def _loop_at(words: Sequence[str], at: int) -> tuple[int, int]:
     return 1, 1
 
 
+def _bare(word: str) -> str:
+    return " ".join(_WORD.findall(word)).lower()
+
+
 def _is_digit(word: str) -> bool:
-    return word in DIGITS or word.replace(" ", "").isdigit()
+    return word in DIGIT_WORDS or word.replace(" ", "").isdigit()
 
 
 def _repetition(text: str) -> float:

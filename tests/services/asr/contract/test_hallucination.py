@@ -67,6 +67,21 @@ def test_what_people_repeat_is_no_loop(text: str) -> None:
     assert without_loops(text) == text
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "four one one one one one one one one one one one one one one one",
+        "Zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, one, two.",
+        "1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1",
+        "My number is double zero double zero double zero double zero double zero.",
+        "null null null null null null null null eins",
+        "cero cero cero cero cero cero cero cero cero cero",
+    ],
+)
+def test_numbers_of_equal_digits_are_kept(text: str) -> None:
+    assert judged(text, seconds=9.0) == text
+
+
 def test_more_text_than_the_audio_can_hold_was_not_said() -> None:
     text = "I would like to know the balance of my savings account and of my other account"
     assert judged(text, seconds=4.0) == text
