@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
 import tarfile
@@ -48,7 +49,7 @@ def unpack(archive: Path, kind: str, folder: Path) -> None:
         else:
             with tarfile.open(archive, "r:gz") as tar:
                 _unpack(_tar_members(tar), tar.extractfile, folder, limit)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError) as error:
         raise ArchiveError(f"{archive.name} is no good {kind} archive: {error}") from error
     except OSError as error:
         if isinstance(error, shutil.Error) or error.errno is None:  # gzip's own errors have no number

@@ -17,6 +17,7 @@ from msgspec import Meta
 
 from config.engine_sections import ModelsSection
 from config.load import ConfigError
+from ops.models.store import RECORDS
 
 DEFAULT_MANIFEST = Path(__file__).resolve().parents[2] / "config" / "models.toml"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -121,6 +122,8 @@ def problem_of(model: Model) -> str:
     """What is wrong with a model; empty: nothing."""
     if not NAME.fullmatch(model.name):
         return "a name is made of letters, digits, '.', '_' and '-', and begins with a letter or digit"
+    if model.name.startswith(RECORDS):
+        return f"{RECORDS} is the folder's own record; choose another name"
     if not model.files:
         return "it has no files"
     if model.unpack and len(model.files) != 1:
@@ -129,7 +132,7 @@ def problem_of(model: Model) -> str:
         problem = _problem_of_file(file)
         if problem:
             return f"file {file.url!r}: {problem}"
-    return _problem_of_targets([model.target_of(file) for file in model.files])
+    return _problem_of_targets([str(PurePosixPath(model.target_of(file))) for file in model.files])
 
 
 def _problem_of_file(file: ModelFile) -> str:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -116,7 +116,8 @@ class Puller:
         source = source_of(model, file, origin)
         pin = file.sha256 or known.get(source, "")
         wanted = Wanted(source, file.size_bytes, pin)
-        place = parts / (file.basename + ".part")
+        # Named after the file's place in the model: two files of one model may have the same last part.
+        place = parts / (quote(model.target_of(file), safe="") + ".part")
         self._watcher.begin(file.basename, file.size_bytes)
         if is_address(source):
             download = Download(
@@ -189,7 +190,7 @@ def source_of(model: Model, file: ModelFile, origin: str) -> str:
         return file.url
     if is_address(origin):
         if origin.endswith("/"):
-            return origin + file.basename
+            return origin + _name_in(model, file)
         if len(model.files) == 1:
             return origin
         raise PullError(
@@ -197,16 +198,22 @@ def source_of(model: Model, file: ModelFile, origin: str) -> str:
         )
     path = Path(origin).expanduser()
     if path.is_dir():
-        return str(path / file.basename)
+        return str(path / _name_in(model, file))
     if len(model.files) == 1:
         return str(path)
-    names = ", ".join(each.basename for each in model.files)
+    names = ", ".join(_name_in(model, each) for each in model.files)
     raise PullError(f"{model.name} has {len(model.files)} files ({names}); give the folder that holds them")
+
+
+def _name_in(model: Model, file: ModelFile) -> str:
+    """What a file is called in a folder that holds all of the model: as in the model's own, where two share a name."""
+    alike = sum(each.basename == file.basename for each in model.files)
+    return file.basename if alike == 1 else model.target_of(file)
 
 
 def unknown_model(name: str, origin: str) -> Model:
     """A model that no manifest names, from one file: an archive is unpacked, anything else is the model."""
-    url = origin if is_address(origin) else f"https://by.hand/{Path(origin).name}"
+    url = origin if is_address(origin) else f"https://by.hand/{quote(Path(origin).name)}"
     path = urlsplit(url).path
     kind: Unpack = next((kind for suffix, kind in ARCHIVES.items() if path.endswith(suffix)), "")
     return Model(name=name, engine="", files=(ModelFile(url=url),), unpack=kind)

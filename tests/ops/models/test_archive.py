@@ -142,6 +142,17 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
         unpack(put(tmp_path, bytes(data)), "zip", tmp_path / "out")
 
 
+def test_a_damaged_member_of_any_compression_is_refused(tmp_path: Path) -> None:
+    for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2, zipfile.ZIP_DEFLATED):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", method) as archive:
+            archive.writestr("m/a", b"words " * 1000)
+        data = bytearray(out.getvalue())
+        data[45:75] = bytes(30)
+        with pytest.raises(ArchiveError, match="no good"):
+            unpack(put(tmp_path, bytes(data)), "zip", tmp_path / f"out{method}")
+
+
 def test_unpacked_files_are_plain_files_of_ours(tmp_path: Path) -> None:
     info = tarfile.TarInfo("m/a")
     info.mode = 0o4777

@@ -81,6 +81,7 @@ def test_a_users_own_entries_win(tmp_path: Path) -> None:
         ('[[model]]\nname = "a"\nengine = "vosk"\nlicense = "x"\n' + GOOD, "license"),
         ('[[model]]\nname = "../a"\nengine = "vosk"\n' + GOOD, "a name is made of"),
         ('[[model]]\nname = ".part"\nengine = "vosk"\n' + GOOD, "a name is made of"),
+        ('[[model]]\nname = "models.lock.json"\nengine = "vosk"\n' + GOOD, "own record"),
         (f'[[model]]\nname = "a"\nengine = "vosk"\n{GOOD}\n' * 2, "twice"),
         ('[[model]]\nname = "a"\nengine = "vosk"\nunpack = "rar"\n' + GOOD, "rar"),
         ('[[model]]\nname = "a"\nengine = "v"\nfiles = [{ url = "file:///etc/passwd" }]', "begins with"),
@@ -95,6 +96,11 @@ def test_a_users_own_entries_win(tmp_path: Path) -> None:
         ('[[model]]\nname = "a"\nengine = "v"\nfiles = [{ url = "https://e.org/m", path = "/m" }]', "leads out"),
         (
             '[[model]]\nname = "a"\nengine = "v"\nfiles = [{ url = "https://e.org/m" }, { url = "https://f.org/m" }]',
+            "two files go",
+        ),
+        (
+            '[[model]]\nname = "a"\nengine = "v"\n'
+            'files = [{ url = "https://e.org/m" }, { url = "https://f.org/n", path = "./m" }]',
             "two files go",
         ),
         (

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.models.manifest import Model, ModelFile
+from ops.models.manifest import Model, ModelFile, problem_of
 from ops.models.pull import Puller, PullError, Watcher, by_hand, pinned_to, unknown_model
 from ops.models.store import PARTS, RECORDS, Store, StoreError
 from tests.fakes.model_server import ModelServer
@@ -47,6 +47,27 @@ def voice(server: ModelServer) -> Model:
 
 def nothing_is_seen(store: Store, name: str) -> bool:
     return not store.path_of(name).exists()
+
+
+def two_of_one_name(server: ModelServer) -> Model:
+    files = []
+    for number, language in enumerate(("en", "de")):
+        data = noise(5000, seed=number)
+        server.put(f"/{language}/model.onnx", data)
+        url = server.address(f"/{language}/model.onnx")
+        files.append(ModelFile(url=url, sha256=sha256(data), path=f"{language}/model.onnx"))
+    return Model(name="two", engine="piper", files=tuple(files))
+
+
+@pytest.mark.parametrize("by", ["its addresses", "an address", "a folder"])
+def test_two_files_of_one_name_stay_two_files(by: str, server: ModelServer, store: Store, tmp_path: Path) -> None:
+    origin = {"its addresses": "", "an address": server.url + "/", "a folder": str(tmp_path / "brought")}[by]
+    for number, language in enumerate(("en", "de")):
+        (tmp_path / "brought" / language).mkdir(parents=True)
+        (tmp_path / "brought" / language / "model.onnx").write_bytes(noise(5000, seed=number))
+    assert pull(store, two_of_one_name(server), origin)
+    placed = [store.path_of("two") / language / "model.onnx" for language in ("en", "de")]
+    assert [path.read_bytes() for path in placed] == [noise(5000, seed=0), noise(5000, seed=1)]
 
 
 def test_a_model_of_one_file_is_that_file(server: ModelServer, store: Store) -> None:
@@ -227,6 +248,7 @@ class TestOrigins:
         server.put("/my.tar.gz", b"")
         assert unknown_model("mine", server.address("/my.tar.gz?x=1")).unpack == "tar.gz"
         assert unknown_model("mine", "/somewhere/my.gguf").is_one_file
+        assert problem_of(unknown_model("mine", "/somewhere/my own #1.gguf")) == ""
         (tmp_path / "my.zip").write_bytes(zipped(VOSK))
         assert pull(store, unknown_model("mine", str(tmp_path / "my.zip")), str(tmp_path / "my.zip"))
         assert (store.path_of("mine") / "am/final.mdl").exists()
