@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,6 +24,7 @@ PARTIAL, FINAL, WORDS = "first partial after the onset of speech", "final after 
 TOKEN, SENTENCE = "time to the first token", "time to the first sentence"
 TOKENS_A_SECOND, ANSWER_WORK = "tokens per second", "work per answer"
 AUDIO = "time to the first audio"
+READY = "time to load and warm"
 NOT_MEASURED = "not measured"
 OURS_ALONE = "cpu is that of this process; the model's is the server's"
 
@@ -59,6 +62,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class Start(NamedTuple):
+    """A moment of this process: seconds from any zero, resident memory."""
+
+    at: float
+    memory_mb: float
+
+    @classmethod
+    def now(cls) -> Start:
+        return cls(time.monotonic(), own_memory_mb())
+
+
 class Figures:
     """Figures of one engine."""
 
@@ -74,6 +88,12 @@ class Figures:
         if statistics:
             full = f"{self._subject}: {name}"
             self.made.append(Figure(bench=BENCH, name=full, unit=unit, statistics=statistics, limits=limits, note=note))
+
+    def loading(self, before: Start, ready: Start) -> None:
+        """What it took to be ready, and memory: now, and then."""
+        self.add(READY, "s", {"value": ready.at - before.at})
+        held_mb, loaded_mb = own_memory_mb() - before.memory_mb, ready.memory_mb - before.memory_mb
+        self.add(MEMORY, "MB", {"value": held_mb, "loaded": loaded_mb})
 
     def spread(self, name: str, values: Sequence[float], *, note: str = "") -> None:
         """Milliseconds of several times the same."""

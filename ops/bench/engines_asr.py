@@ -11,13 +11,12 @@ from config.settings import Settings
 from ops.bench.engine_figures import (
     CALLER_SHARE,
     FINAL,
-    MEMORY,
     PARTIAL,
     WORDS,
     Figures,
     Sound,
+    Start,
     Task,
-    own_memory_mb,
 )
 from ops.bench.results import Figure
 from ops.caller.script import Say
@@ -104,12 +103,12 @@ async def measure(task: Task, settings: Settings) -> list[Figure]:
     # What a worker without an engine has loaded.
     import services.asr.worker  # noqa: F401
 
-    bare_mb = own_memory_mb()
+    before = Start.now()
     engine = load_engine(task.engine, settings.asr, settings)
     engine.warm()
-    loaded_mb = own_memory_mb()
+    ready = Start.now()
     figures = hear_all(engine, task)
-    figures.add(MEMORY, "MB", {"value": own_memory_mb() - bare_mb, "loaded": loaded_mb - bare_mb})
+    figures.loading(before, ready)
     return figures.made
 
 

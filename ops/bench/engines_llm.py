@@ -16,14 +16,13 @@ from ops.bench.engine_figures import (
     ANSWER_WORK,
     ANSWERS_A_MINUTE,
     CALLS,
-    MEMORY,
     OURS_ALONE,
     SENTENCE,
     TOKEN,
     TOKENS_A_SECOND,
     Figures,
+    Start,
     Task,
-    own_memory_mb,
 )
 from ops.bench.results import Figure
 from schemas.session import Exchange, Speaker
@@ -89,15 +88,15 @@ async def measure(task: Task, settings: Settings) -> list[Figure]:
     # What a worker without an engine has loaded.
     import services.llm.worker  # noqa: F401
 
-    bare_mb = own_memory_mb()
+    before = Start.now()
     engine = _load(task, settings)
-    watched = Watched(engine.model) if isinstance(engine, ChatEngine) else None
-    if isinstance(engine, ChatEngine) and watched is not None:
-        engine.model = watched
     await engine.warm()
-    loaded_mb = own_memory_mb()
+    watched = None
+    if isinstance(engine, ChatEngine):
+        engine.model = watched = Watched(engine.model)
+    ready = Start.now()
     figures = figures_of(task, await talk_all(engine, task), watched)
-    figures.add(MEMORY, "MB", {"value": own_memory_mb() - bare_mb, "loaded": loaded_mb - bare_mb})
+    figures.loading(before, ready)
     return figures.made
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from config.settings import Settings
-from ops.bench.engine_figures import AGENT_SHARE, AUDIO, MEMORY, Figures, Task, own_memory_mb
+from ops.bench.engine_figures import AGENT_SHARE, AUDIO, Figures, Start, Task
 from ops.bench.results import Figure
 from services.tts.engine import Engine, load_engine
 
@@ -28,15 +28,15 @@ async def measure(task: Task, settings: Settings) -> list[Figure]:
     # What a worker without an engine has loaded.
     import services.tts.worker  # noqa: F401
 
-    bare_mb = own_memory_mb()
+    before = Start.now()
     engine = load_engine(task.engine, settings.tts, settings)
     await engine.warm()
-    loaded_mb = own_memory_mb()
+    ready = Start.now()
     try:
         figures = await speak_all(engine, task)
     finally:
         await engine.close()
-    figures.add(MEMORY, "MB", {"value": own_memory_mb() - bare_mb, "loaded": loaded_mb - bare_mb})
+    figures.loading(before, ready)
     return figures.made
 
 
