@@ -20,7 +20,7 @@ class TurnEnded(Event, frozen=True, kw_only=True, tag="turn.ended.v1"):
 
     Attributes:
         why: ``silence``, ``semantic`` (the turn model said that the caller is done), ``dtmf``, ``monologue``,
-            ``timeout``.
+            ``timeout`` (the engine failed), ``unheard`` (no engine is left that could transcribe it).
         text: everything the caller said in this turn; empty for a turn of keys.
         digits: keys pressed in this turn.
         speech_end_ms: last voiced sample (or last key), caller's media time: latency starts here.

@@ -22,6 +22,9 @@ ENGINES = EngineFigures(STAGE)
 WHY = {"engine_failed": FAILED, "engine_timeout": TIMEOUT}
 """What an engine that is alone is counted under; several count their own tries."""
 
+DEAF_AFTER = 2
+"""An engine that is alone and fails so often in a row hears nothing any more, as far as a caller is concerned."""
+
 PARTIAL_INTERVAL_US = 100_000
 """No more than ten partials a second go out."""
 
@@ -66,6 +69,7 @@ class CallRuns:
         self._finishing: dict[int, v.FinishRun] = {}
         self._partial_us = 0
         self._partial_waiting: tuple[OpenedRun, str] | None = None
+        self._failed_in_a_row = 0
 
     @property
     def listening(self) -> bool:
@@ -148,10 +152,12 @@ class CallRuns:
         self._events.failure(takeover.code, takeover.detail, turn=turn, hears=TAKEOVER_HEARD)
 
     def _on_outcome(self, run: int, outcome: Outcome) -> None:
-        """A run is over. What a caller hears of a stage that is down is decided by the failed final that is given
-        here, and nowhere else."""
+        """A run is over. What a caller hears of a stage that is down begins with the final that is given here: a
+        turn without words that is ``unheard``, to which llm has an answer of its own."""
         active, speech = self._runs.pop(run), self._finishing.pop(run)
         self._partial_waiting = None
+        self._failed_in_a_row = self._failed_in_a_row + 1 if outcome.error else 0
+        down = outcome.error == "stage_down" or self._failed_in_a_row >= DEAF_AFTER
         if outcome.error:
             self._count("engine_failures")
             if outcome.error in WHY:
@@ -159,5 +165,5 @@ class CallRuns:
             self._events.failure(outcome.error, outcome.detail, turn=active.opened.turn)
         # Also where nothing was understood: a final is the checkpoint of a successor.
         self._events.final(active.opened, outcome, speech, max(0, active.recognition.through_sequence))
-        self._give(v.Final(run, outcome.text, outcome.confidence, bool(outcome.error)))
+        self._give(v.Final(run, outcome.text, outcome.confidence, bool(outcome.error), down))
         self._on_idle()

@@ -10,8 +10,8 @@ turn of ``monologue_limit_ms`` is answered as it stands; what the caller goes on
 
 Noise is no turn. Where a final is empty nothing is announced, and the next final is the next part under the same
 number. But who spoke for :data:`UNCLEAR_SPEECH_MS`, or made the agent fall silent, waits for an answer: such a turn
-ends without words, with confidence 0. Words that only say "I am listening" while the agent speaks belong to no turn;
-the floor (``floor.py``) knows them.
+ends without words, with confidence 0. So does speech that no engine could hear (``unheard``). Words that only say "I am
+listening" while the agent speaks belong to no turn; the floor (``floor.py``) knows them.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         self._part = start.part
         self._texts: dict[int, str] = {-1: start.text} if start.text else {}
         self._confidence = start.confidence
-        self._failed = False
+        self._failed = self._down = False
         self._unanswered = False
         self._cut_in = False
         self._start_ms = start.speech_start_ms
@@ -142,6 +142,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
             self._texts[given.run] = given.text
             self._confidence = min(self._confidence, given.confidence)
         self._failed = self._failed or given.failed
+        self._down = self._down or given.down
         if self._awaited or self._run is not None:
             self.pull(_T.PART)
         elif self._keys and not self._keys_done:
@@ -155,7 +156,9 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
         if listening and not self._keys:
             self.pull(_T.BACKCHANNEL)
             return
-        wanted = self._texts or self._keys or self._failed or self._unanswered or self._open or self._floor.stopped
+        # Where no engine hears, a sound over the agent that did not stop it is taken for a noise, as it mostly is.
+        failed = self._failed and (self._floor.silent or not self._down)
+        wanted = self._texts or self._keys or failed or self._unanswered or self._open or self._floor.stopped
         self.pull(_T.WORDS if wanted else _T.NOTHING)
 
     def _voice(self, change: VoiceBegan | VoiceEnded | None) -> None:
@@ -348,6 +351,8 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
     def _why(self, text: str) -> str:
         if self._keys:
             return "dtmf"
+        if self._down and not text:
+            return "unheard"
         if self._cut_in:
             return "monologue"
         if self._failed and not text:
@@ -361,7 +366,7 @@ class CallerTurn(Tabled[CallerState, CallerTrigger]):
 
     def _do_drop_speech(self) -> None:
         self._confidence = 1.0
-        self._failed = self._cut_in = False
+        self._failed = self._down = self._cut_in = False
         self._start_ms = None
         self.partial = self._preflight = ""
         self._silence = Silence()

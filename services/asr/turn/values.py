@@ -29,12 +29,13 @@ class Partial(NamedTuple):
 
 
 class Final(NamedTuple):
-    """A run is over. ``failed``: the engine gave up; ``text`` is what was known by then."""
+    """A run is over. ``failed``: the engine gave up; ``text`` is what was known by then. ``down``: no engine hears."""
 
     run: int
     text: str
     confidence: float = 1.0
     failed: bool = False
+    down: bool = False
 
 
 class Verdict(NamedTuple):
