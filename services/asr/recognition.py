@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from bus.clock import Clock, Timer
 from bus.logs import get_logger
+from config.load import ConfigError
 from schemas.asr import Word
 from schemas.llm import ListenFor
 from services.asr.engine import Engine, EngineError, Run, Transcript
@@ -195,7 +196,8 @@ class Recognition:
         if error is not None:
             kind = type(error).__name__
             detail = f"engine {name} raised {kind}"
-            log.error(code, message=f"{detail}: {error}")
+            # Somebody else's text may hold what was said.
+            log.error(code, message=f"{detail}: {error}" if isinstance(error, EngineError | ConfigError) else detail)
         else:
             kind = f"no transcript within {self._deadline_ms} ms"
             detail = f"engine {name} gave {kind}"
@@ -225,7 +227,7 @@ class Recognition:
         try:
             run.cancel()
         except Exception as error:
-            log.warning("engine_cancel_failed", message=f"engine {self._engine.name}: {error}")
+            log.warning("engine_cancel_failed", message=f"engine {self._engine.name}: {type(error).__name__}")
 
     def _note_time(self, piece: Piece) -> None:
         """Remember where in the run's audio a jump of media time lies."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus.clock import ManualClock
 from schemas.asr import Word
@@ -124,15 +125,18 @@ async def test_an_error_at_the_end_keeps_the_last_partial() -> None:
     await until(lambda: listener.idle)
 
     def fail() -> Transcript:
-        raise RuntimeError("out of memory")
+        raise RuntimeError("secret words")
 
     def cancel() -> None:
-        raise RuntimeError("and again")
+        raise RuntimeError("secret words")
 
     engine.runs[0].finish = fail  # type: ignore[method-assign]
     engine.runs[0].cancel = cancel  # type: ignore[method-assign]
-    listener.recognition.finish()
-    await until(lambda: listener.outcomes)
+    with capture_logs() as logs:
+        listener.recognition.finish()
+        await until(lambda: listener.outcomes)
+    assert [entry["event"] for entry in logs] == ["engine_failed", "engine_cancel_failed"]
+    assert "secret words" not in str(logs)
     assert listener.outcomes == [Outcome("one two", 0.0, (), "engine_failed", "engine scripted raised RuntimeError")]
     assert listener.partials[-1] == "one two"
 
