@@ -114,6 +114,7 @@ class FailoverRecognition:
         self._due_us = 0
         self._timer: Timer | None = None
         self._pause: Timer | None = None
+        self._pausing: Attempt | None = None
         self._held: Outcome | None = None
         self._next()
 
@@ -148,6 +149,8 @@ class FailoverRecognition:
             return
         self._over = True
         self._stop_timers()
+        if self._pausing is not None:
+            self._pausing.let_go(self._now_ms(), waited_ms=0.0, limit_ms=self._limit_ms(), output=False)
         self._drop(self._limit_ms())
 
     # -- engines ---------------------------------------------------------------------------------------------------
@@ -165,13 +168,14 @@ class FailoverRecognition:
                 self._held = outcome
                 self._rest()
         elif attempt.pause_ms:
+            self._pausing = attempt
             self._pause = self._clock.call_later(attempt.pause_ms, lambda: self._begin(attempt))
         else:
             self._begin(attempt)
 
     def _begin(self, attempt: Attempt) -> None:
         """The engine gets all that was heard so far."""
-        self._pause = None
+        self._pause = self._pausing = None
         recognition = Recognition(
             self._engine.engines[attempt.index],
             self._listen_for,

@@ -112,6 +112,18 @@ async def test_who_fails_is_succeeded_and_no_frame_is_lost(
     engine.close()
 
 
+async def test_who_hangs_up_in_the_pause_before_a_trial_leaves_the_trial_to_the_next_caller() -> None:
+    first, second = Ear("a"), Ear("b")
+    first.always, second.always = "raise 0", "raise 25"
+    engine = relay(first, second, failover=FailoverSection(failures=1, open_ms=400, backoff_ms=4000))
+    speech = await Speech(engine).say(25)
+    assert first.opened == 1
+    assert not engine.roster.allows(0, speech.clock.elapsed_us() / 1000), "the second try is the trial, in its pause"
+    speech.recognition.cancel()
+    assert engine.roster.allows(0, speech.clock.elapsed_us() / 1000)
+    engine.close()
+
+
 async def test_a_second_try_comes_after_a_pause_in_which_the_caller_goes_on() -> None:
     first, second = Ear("a", "raise 0"), Ear("b")
     engine = relay(first, second, failover=FailoverSection(backoff_ms=200))
