@@ -38,12 +38,13 @@ class Speaking:
     def __init__(self, voice: Voice, text: str, manner: Manner) -> None:
         """Raises what the engine raises where it does not even begin."""
         self.voice = voice
-        run = voice.engine.open(text, language=manner.language, label=manner.label)
-        self.reader: Reader[SpeechChunk] = Reader(run, run.cancel, voice.name)
         self._text = text
         self._from_hz = voice.engine.capabilities.sample_rate_hz
         self._to_hz = manner.rate_hz
         self._resampler = Resampler(self._from_hz, self._to_hz)
+        # Last: nothing may fail once it runs, for nobody would stop it.
+        run = voice.engine.open(text, language=manner.language, label=manner.label)
+        self.reader: Reader[SpeechChunk] = Reader(run, run.cancel, voice.name)
         self._held: deque[bytes] = deque()
         self._bytes = 0
         self._silent_samples = 0

@@ -106,6 +106,18 @@ def test_who_gives_no_audio_is_succeeded_by_the_next(script: Script, why: str, k
 
 
 @virtual
+async def test_an_engine_whose_audio_can_not_be_brought_to_the_rate_is_not_begun():
+    first, second, tasks = Actor("a", rate_hz=0), Actor("b", level=B), len(asyncio.all_tasks())
+    said = await say(troupe(second, first, failover=FailoverSection(attempts=1)))
+    assert (said.levels, first.opened) == ([(B, WHOLE)], [])
+    second.always = [OSError("x")]
+    said = await say(troupe(second, first, failover=FailoverSection(attempts=1)))
+    assert str(said.error) == "b: OSError; a: ValueError"
+    await asyncio.sleep(1)
+    assert (first.opened, len(asyncio.all_tasks())) == ([], tasks)
+
+
+@virtual
 async def test_an_engine_that_works_at_its_second_try_goes_on():
     first, second = Actor("a", [ValueError("x")], level=A), Actor("b")
     said = await say(troupe(first, second, failover=FailoverSection(backoff_ms=50)))
