@@ -188,7 +188,7 @@ class Bank:
         return self._transact("CARD_INQUIRY", arguments, context, query)
 
     def account_balance(self, arguments: AccountQuery, context: ToolContext) -> dict[str, Any]:
-        """``whole`` and ``cents`` of the balance, and ``currency``."""
+        """``whole`` and ``cents`` of the balance, and ``currency``. Of a debt the first that is not 0 is negative."""
 
         def query() -> dict[str, Any]:
             row = self._database.execute(
@@ -196,7 +196,9 @@ class Bank:
             ).fetchone()
             if row is None:
                 raise ToolError("the customer has no account")
-            whole, cents = divmod(row["balance_cents"], 100)
+            whole, cents = divmod(abs(row["balance_cents"]), 100)
+            if row["balance_cents"] < 0:
+                whole, cents = (-whole, cents) if whole else (0, -cents)
             return {"whole": whole, "cents": cents, "currency": row["currency"]}
 
         return self._transact("BALANCE_CHECK", arguments, context, query)

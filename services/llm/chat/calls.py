@@ -110,3 +110,12 @@ def check(call: ModelToolCall, specs: Mapping[str, ToolSpec], identity: Identity
     if spec.identifies and identity.exhausted:
         return Wrong("Too many verifications have failed in this call. Tell the caller that you can not verify them.")
     return Sound(spec, arguments)
+
+
+def rewritable(call: ModelToolCall) -> ModelToolCall:
+    """A call as it can stand in the next request: many servers refuse arguments that are no JSON object."""
+    try:
+        msgspec.json.decode(call.arguments, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return call._replace(arguments="{}")
+    return call

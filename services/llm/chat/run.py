@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from itertools import count
 
 from bus.clock import Clock
 from schemas.llm import ListenFor, NextStep
 from services.llm.chat import prompt
 from services.llm.chat.agent import STATE, ChatAgent
-from services.llm.chat.calls import END_CALL, TRANSFER_CALL, Identity, Sound, Wrong, check
+from services.llm.chat.calls import END_CALL, TRANSFER_CALL, Identity, Sound, Wrong, check, rewritable
 from services.llm.chat.model import ChatEnd, ChatModel, ChatRequest, Message, ModelToolCall, Token, ToolDescription
 from services.llm.chat.safety import Confidential
 from services.llm.chat.speech import Speech
@@ -46,6 +47,7 @@ class ChatRun:
         self._agent = agent
         self._specs = {spec.name: spec for spec in tools}
         self._offered = offered
+        self._endings = {tool.name: ENDINGS[tool.name] for tool in offered if tool.name in ENDINGS}
         self._request = request
         self._clock = clock
         self._opened_us = clock.elapsed_us()
@@ -55,6 +57,7 @@ class ChatRun:
         self._speech = Speech(agent, confidential, request.said)
         self._text = ""
         self._calls: list[ModelToolCall] = []
+        self._ids: set[str] = set()
         self._corrections = 0
         self._deltas: Deltas | None = None
         self._results: dict[str, ToolResult] = {}
@@ -105,7 +108,7 @@ class ChatRun:
                     yield self._sentence(text)
                 yield self._answer(ending or self._implied())
                 return
-            messages.append(Message("assistant", self._text, tuple(self._calls)))
+            messages.append(Message("assistant", self._text, tuple(map(rewritable, self._calls))))
             async with aclosing(self._use(messages, number)) as calls:
                 async for call in calls:
                     yield call
@@ -148,20 +151,20 @@ class ChatRun:
 
     def _named(self, call: ModelToolCall) -> ModelToolCall:
         """With an id that no other call of this answer has: some models give none, or the same each time."""
-        taken = {known.id for known in self._calls}
-        return call if call.id and call.id not in taken else call._replace(id=f"call_{len(self._calls)}")
+        if not call.id or call.id in self._ids:
+            call = call._replace(id=next(each for number in count() if (each := f"call_{number}") not in self._ids))
+        self._ids.add(call.id)
+        return call
 
     def _ending(self) -> NextStep | None:
         """The step that ends the conversation. Only one that is asked for alone counts: what comes of other tools is
         still to be told."""
-        if len(self._calls) != 1 or self._calls[0].name not in {tool.name for tool in self._offered}:
-            return None
-        return ENDINGS.get(self._calls[0].name)
+        return self._endings.get(self._calls[0].name) if len(self._calls) == 1 else None
 
     async def _use(self, messages: list[Message], number: int) -> AsyncGenerator[ToolCall, None]:
         """Have the tools run that may run; what they say, or why they may not, is put to the messages."""
         for index, call in enumerate(self._calls):
-            if call.name in ENDINGS:
+            if call.name in self._endings:
                 checked: Sound | Wrong = Wrong("Not now: use this tool alone, once everything else is done.")
             else:
                 checked = check(call, self._specs, self._identity)

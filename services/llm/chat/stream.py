@@ -41,12 +41,13 @@ class Deltas:
 
     async def close(self) -> None:
         """Stop the model's work on it. Harmless where it is over."""
-        self._closed = True
+        stopped, self._closed = self._closed, True
         task = self._task
         if task is None:
             await self._stream.aclose()
         elif not task.done():
-            task.cancel()
+            if not stopped:  # a second time would cut short how the model lets go
+                task.cancel()
             if self._queue.empty():
                 self._queue.put_nowait(None)  # whoever waits for a delta waits no more
             await asyncio.wait({task}, timeout=CLOSE_S)
@@ -57,6 +58,11 @@ class Deltas:
                 async for delta in stream:
                     await self._queue.put(delta)
         except Exception as error:
-            await self._queue.put(error)
+            await self._tell(error)
         else:
-            await self._queue.put(None)
+            await self._tell(None)
+
+    async def _tell(self, end: Exception | None) -> None:
+        """How it ended, where anybody still takes it: a full queue would be waited for without end."""
+        if not self._closed:
+            await self._queue.put(end)

@@ -63,6 +63,7 @@ class ToolCallJoiner:
 
     def __init__(self) -> None:
         self._calls: dict[int, _Fragments] = {}
+        self._places: dict[int, int] = {}
 
     def feed(self, piece: Any) -> None:
         """One entry of a chunk's ``tool_calls``."""
@@ -78,10 +79,11 @@ class ToolCallJoiner:
         index = getattr(piece, "index", None)
         last = max(self._calls, default=-1)
         if isinstance(index, int):
-            current = self._calls.get(index)
-            # Some servers number every call 0.
-            other = current is not None and identifier and current.id and identifier != current.id and name
-            return last + 1 if other else index
+            current = self._calls.get(self._places.get(index, -1))
+            # Some servers number every call 0: what follows without an id belongs to the latest of them.
+            if current is None or (identifier and current.id and identifier != current.id and name):
+                self._places[index] = index if index not in self._calls else last + 1
+            return self._places[index]
         if last < 0 or name or (identifier and identifier != self._calls[last].id):
             return last + 1
         return last

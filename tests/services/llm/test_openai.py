@@ -116,6 +116,16 @@ async def test_what_is_sent() -> None:
             id="every call is number 0",
         ),
         pytest.param(
+            [
+                call_piece(0, "a", "get_balance", "{}"),
+                call_piece(0, "b", "block_card", None),
+                call_piece(0, None, None, '{"y":'),
+                call_piece(0, None, None, " 2}"),
+            ],
+            [ModelToolCall("a", "get_balance", "{}"), ModelToolCall("b", "block_card", '{"y": 2}')],
+            id="every call is number 0, the second in pieces",
+        ),
+        pytest.param(
             [call_piece(0, "a", "get_balance", {"z": "é"})],
             [ModelToolCall("a", "get_balance", '{"z": "\\u00e9"}')],
             id="arguments as an object",

@@ -56,6 +56,17 @@ class TestBank:
         with pytest.raises(ToolError, match="no account"):
             bank.account_balance(AccountQuery(customer_id="C-9"), context(2))
 
+    @pytest.mark.parametrize(
+        ("balance_cents", "told"), [(-1250, (-12, 50)), (-50, (0, -50)), (-1200, (-12, 0)), (50, (0, 50)), (0, (0, 0))]
+    )
+    def test_a_debt_is_told_as_one(self, balance_cents: int, told: tuple[int, int], tmp_path: Path) -> None:
+        path = str(tmp_path / "bank.sqlite")
+        bank = Bank(path)
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE accounts SET balance_cents = ?", (balance_cents,))
+        result = bank.account_balance(AccountQuery(customer_id=DEMO), context(1))
+        assert (result["whole"], result["cents"]) == told
+
     def test_a_repetition_changes_nothing(self) -> None:
         bank = Bank()
         query = CardQuery(customer_id=DEMO, card_last_four="4271")

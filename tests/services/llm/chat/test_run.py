@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 
 from schemas.llm import NextStep
 from services.llm.chat.engine import ChatEngine
-from services.llm.chat.model import ChatRequest, ModelToolCall
+from services.llm.chat.model import ChatRequest, Delta, ModelToolCall
 from services.llm.engine import EngineError, Request, Sentence, ToolResult
 from tests.services.llm.chat.model import AGENT, FakeModel, Reply, agent_section, ask, asks, says
 from tests.services.llm.harness import settings_with
@@ -303,3 +304,43 @@ async def test_a_model_that_remembers_prompts_reads_the_agents_instructions_ahea
     (asked,) = model.requests
     assert asked.messages[0] == model.prepared.messages[0]
     assert asked.tools == model.prepared.tools
+
+
+async def test_every_tool_call_of_an_answer_has_an_id_of_its_own(tmp_path: Path) -> None:
+    """What the tools have said is told apart by it, over all rounds: some models begin at call_0 in each."""
+
+    class Numbering(FakeModel):
+        async def stream(self, request: ChatRequest) -> AsyncGenerator[Delta, None]:
+            async for delta in super().stream(request):
+                yield (
+                    delta._replace(id="call_1" if self.asked == 1 else "")
+                    if isinstance(delta, ModelToolCall)
+                    else delta
+                )
+
+    verify, balance = (
+        ("verify_customer", '{"card_last_four": "4271"}'),
+        ("account_balance", '{"customer_id": "C-1001"}'),
+    )
+    twice = Reply(calls=[balance, balance], reason="tool_calls")
+    model = Numbering(Reply(calls=[verify], reason="tool_calls"), twice, says("Done."))
+    engine = ChatEngine(model, agent_section(tmp_path))
+    await ask(engine, text="card 4271", tools=TOOLS)
+    told = model.requests[-1].messages
+    asked = [call.id for message in told for call in message.tool_calls]
+    assert len(set(asked)) == 3
+    assert [message.tool_call_id for message in told if message.role == "tool"] == asked
+
+
+async def test_an_end_that_is_not_offered_is_a_tool_that_there_is_not(tmp_path: Path) -> None:
+    engine, model = engine_of(tmp_path, asks("end_call"), says("Yes?"), text=AGENT + "hang_up = false\n")
+    assert (await ask(engine, text="bye")).said == ["Yes?"]
+    assert "no tool of this name" in model.requests[-1].messages[-1].text
+
+
+@pytest.mark.parametrize("arguments", ['{"card_last_four": ', "[1]", "4271", "\ud800"])
+async def test_arguments_that_are_no_object_are_not_sent_again(tmp_path: Path, arguments: str) -> None:
+    engine, model = engine_of(tmp_path, asks("verify_customer", arguments), says("Yes?"))
+    assert (await ask(engine, text="hello")).said == ["Yes?"]
+    (call,) = model.requests[-1].messages[-2].tool_calls
+    assert call.arguments == "{}"
