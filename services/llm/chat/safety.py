@@ -3,8 +3,8 @@
 A caller can talk a model into anything, so what it writes is looked at, whatever it was told. A sentence gives the
 instructions away
 
-* where :data:`SHINGLE` letters in a row are theirs, over the ends of sentences and whatever stands between the letters,
-  forwards, backwards or turned by 13;
+* where :data:`SHINGLE` letters in a row are theirs, over the ends of sentences and whatever signs and numbers stand
+  between the letters, forwards, backwards (the whole or word by word) or turned by 13;
 * where it is one of their sentences, however short;
 * where most of its words stand in them in the same order.
 
@@ -25,6 +25,9 @@ from services.text.cutting import cut_sentences
 SHINGLE = 40
 """Letters, about eight words; a third of them in scripts that put no space between words."""
 
+KEPT = 6
+"""So many times as much is remembered of what was said before, for what may stand between the letters."""
+
 LEAST_WORDS = 4
 """A sentence of fewer words gives nothing away."""
 
@@ -35,20 +38,24 @@ MOST = 0.5
 LONGEST_WORD = 40
 """Longer words are none: base64, hexadecimal."""
 
+SCRAMBLED = 3
+"""Fewer words of a sentence may have capitals in their middle: base64 in pieces has more."""
+
 CODES = 12
 """So many short codes in a row spell something out."""
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_DIGITS = re.compile(r"\d+")
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+", re.IGNORECASE)
-_CODES = re.compile(
-    rf"(?:(?:0x|\\x|\\u00|%)?\b(?:[0-9a-f]{{2}}|\d{{2,3}}|[01]{{8}})\b[\s,;]*){{{CODES},}}", re.IGNORECASE
-)
+_CODE = r"(?:\b0x|\\x|\\u00|%|&#x?|\b)(?:(?:[0-9a-f]{2}){1,2}|\d{2,3}|[01]{8})\b"
+_CODES = re.compile(rf"(?:{_CODE}[\s,;]*){{{CODES},}}", re.IGNORECASE)
+_SCRAMBLED = re.compile(r"\b(?=(?:\w*?[a-z0-9][A-Z]){2})[\w+/=]{8,}")
 _OURS = re.compile(r"^\W*(?:assistant|agent|model|ai|bot)\s*:\s*", re.IGNORECASE)
 _ROLE = re.compile(r"\W*(?:assistant|agent|model|user|system)\W*", re.IGNORECASE)
 _THEIRS = re.compile(r"^\W*(?:user|caller|customer|human|system|developer|tool)\s*:", re.IGNORECASE)
 _SYNTAX = re.compile(r"<[|｜/!]|[|｜]>|<</?sys|\[/?inst\b|\"\s*:\s*[\[{\"\d]|^\W*[\[{]\s*[\"']", re.IGNORECASE)
-_LOOKS = str.maketrans("0134578@$i", "oleastbasl")
-"""Signs that are written for letters; both sides of a comparison are folded."""
+_LOOKS = str.maketrans("0134578@$iаеорсухіѕԁһкмтвнαεοιρτυκν", "oleastbaslaeopcyxlsdhkmtbhaeolptukv")
+"""Signs and letters of other scripts that are written for letters; both sides of a comparison are folded."""
 
 
 class Verdict(Enum):
@@ -75,14 +82,15 @@ class Confidential:
 
     def __init__(self, secret: str, allowed: Iterable[str], names: Collection[str]) -> None:
         allowed = list(allowed)
-        letters = _letters(secret)
+        letters, bare = _letters(secret), _letters(_DIGITS.sub("", secret))
         words = _words(secret)
         unspaced = len(letters) > 12 * max(1, len(words))
         self.shingle = SHINGLE // 3 if unspaced else SHINGLE
-        self._shingles = _groups(letters, self.shingle)
+        self._shingles = _groups(letters, self.shingle) | _groups(bare, self.shingle)
         self._triples = _groups(words, 3)
         for text in allowed:
             self._shingles -= _groups(_letters(text), self.shingle)
+            self._shingles -= _groups(_letters(_DIGITS.sub("", text)), self.shingle)
             self._triples -= _groups(_words(text), 3)
         lines = [line for line in re.split(r"[\n;]+", secret) if line.strip()]
         said = {_letters(sentence) for text in allowed for sentence in cut_sentences(text)}
@@ -101,13 +109,18 @@ class Confidential:
         return any("_" in match[0] or text[match.end() : match.end() + 1] == "(" for match in found)
 
     def is_given_away(self, before: str, text: str) -> bool:
-        """Whether the text, said after ``before`` (letters, not folded), is of the instructions."""
-        letters = _letters(text)
-        if letters in self._sentences:
+        """Whether the text, said after ``before``, is of the instructions."""
+        if _letters(text) in self._sentences:
             return True
-        row = before + _plain(text)
-        straight, turned = _folded(row), _folded(codecs.encode(row, "rot13"))
-        if any(_groups(way, self.shingle) & self._shingles for way in (straight, straight[::-1], turned)):
+        row = f"{before} {text}"
+        ways = (
+            row,
+            row[::-1],
+            " ".join(word[::-1] for word in row.split()),
+            _DIGITS.sub("", row),
+            codecs.encode(_plain(row), "rot13"),
+        )
+        if any(_groups(_letters(way), self.shingle) & self._shingles for way in ways):
             return True
         words = _words(text)
         triples = _groups(words, 3)
@@ -136,12 +149,13 @@ class Guard:
         if not any(map(str.isalnum, text)) or _ROLE.fullmatch(text):
             return Verdict.DROP, ""
         encoded = _CODES.search(plain) or any(len(word) > LONGEST_WORD for word in re.findall(r"[\w+/=]+", plain))
+        encoded = encoded or len(_SCRAMBLED.findall(plain)) >= SCRAMBLED
         if encoded or _SYNTAX.search(text) or self._confidential.names_a_tool(text):
             return Verdict.DROP, ""
         return Verdict.SAY, text
 
     def _remember(self, text: str) -> None:
-        self._before = (self._before + _plain(text))[-self._confidential.shingle + 1 :]
+        self._before = f"{self._before} {text}"[-KEPT * self._confidential.shingle :]
 
 
 def _plain(text: str) -> str:
@@ -149,13 +163,9 @@ def _plain(text: str) -> str:
     return "".join(sign for sign in unicodedata.normalize("NFKD", text).casefold() if sign.isalnum() or sign in "@$")
 
 
-def _folded(letters: str) -> str:
-    """Without look-alikes."""
-    return letters.translate(_LOOKS)
-
-
 def _letters(text: str) -> str:
-    return _folded(_plain(text))
+    """The same without look-alikes."""
+    return _plain(text).translate(_LOOKS)
 
 
 def _words(text: str) -> list[str]:

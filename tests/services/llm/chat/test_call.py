@@ -12,14 +12,16 @@ import pytest
 from schemas.control import Transfer
 from schemas.failure import Failure
 from schemas.llm import NextStep, ToolCalled, ToolReturned
-from services.llm.answering import APOLOGY
 from services.llm.chat.engine import ChatEngine
 from services.llm.chat.model import ChatRequest
 from services.llm.engine import Engine, EngineError
+from services.text.courtesies import courtesies
 from tests.fakes.virtual import run_virtual
 from tests.services.llm.chat.model import AGENT, FakeModel, Reply, agent_section, asks, says
 from tests.services.llm.engines import ToolEngine
 from tests.services.llm.harness import LoopClock, World, hangups, settings_with
+
+APOLOGY = courtesies("en").wrong
 
 pytestmark = pytest.mark.unit
 
