@@ -89,7 +89,9 @@ def _asr_vosk(folder: Path) -> list[Any]:
 
     found = []
     for rate_hz, grammars, language in ((8000, True, "en"), (16000, False, "de")):
-        model = kaldi.build(folder / language, "one two", sample_rate_hz=rate_hz, grammars=grammars)
+        model = kaldi.build(
+            folder / language, "one two", sample_rate_hz=rate_hz, grammars=grammars, word_times=grammars
+        )
         settings = Settings(vosk=VoskSection(model=str(model)), asr=AsrSection(language=language))
         found.append(load_asr("vosk", settings.asr, settings).capabilities)
     return found
@@ -313,6 +315,10 @@ class TestMeasured:
         text = render([results("tts", "piper", "no model"), results("tts", "piper"), results("tts", "piper (a)")])
         assert "no model" not in text
         assert text.count("`piper`") == 2
+
+    def test_a_model_that_could_not_be_measured_is_told_beside_those_that_could(self) -> None:
+        text = render([results("tts", "piper (a)"), results("tts", "piper (b)", "no figures within 600 s")])
+        assert "- tts `piper (b)`: no figures within 600 s" in text
 
     def test_tables_are_written_between_the_marks_alone(self) -> None:
         page = f"before\n{BEGIN}\nold\n{END}\nafter\n"

@@ -43,12 +43,15 @@ class _Arc(NamedTuple):
 _Graph = dict[int, list[_Arc]]
 
 
-def build(folder: Path, sentence: str, *, sample_rate_hz: int = 8000, grammars: bool = False) -> Path:
+def build(
+    folder: Path, sentence: str, *, sample_rate_hz: int = 8000, grammars: bool = False, word_times: bool = False
+) -> Path:
     """Write a model into ``folder``.
 
     Args:
         sentence: what it hears; each word of it is known.
         grammars: its graph is made at run time; without a grammar any word follows any other.
+        word_times: it says which phones are words; libvosk drops a last word that is cut short then.
     """
     words = list(dict.fromkeys(sentence.split()))
     for name in ("am", "conf", "graph"):
@@ -67,6 +70,9 @@ def build(folder: Path, sentence: str, *, sample_rate_hz: int = 8000, grammars: 
         "--endpoint.rule3.min-trailing-silence=0.75\n--endpoint.rule4.min-trailing-silence=1.0\n",
         encoding="utf-8",
     )
+    if word_times:
+        (folder / "graph" / "phones").mkdir(exist_ok=True)
+        (folder / "graph" / "phones" / "word_boundary.int").write_text("1 nonword\n2 singleton\n", encoding="utf-8")
     known = [*words, UNKNOWN] if grammars else words
     symbols = "".join(f"{word} {number}\n" for number, word in enumerate(["<eps>", *known]))
     (folder / "graph" / "words.txt").write_text(symbols, encoding="utf-8")

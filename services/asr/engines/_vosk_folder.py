@@ -24,11 +24,17 @@ class ModelFolderError(ConfigError):
 
 
 class VoskFolder(NamedTuple):
-    """What the files say of a model. ``grammars``: its graph can be made anew for the phrases of an agent."""
+    """What the files say of a model.
+
+    Attributes:
+        grammars: its graph can be made anew for the phrases of an agent.
+        word_times: it says which phones begin words; without that libvosk counts silence to the words beside it.
+    """
 
     path: Path
     sample_rate_hz: int
     grammars: bool
+    word_times: bool
 
 
 class _Layout(NamedTuple):
@@ -38,11 +44,12 @@ class _Layout(NamedTuple):
     features: str
     options: str
     graph: str
+    boundaries: str
 
 
 _LAYOUTS = (
-    _Layout("am/final.mdl", "conf/mfcc.conf", "conf/model.conf", "graph"),
-    _Layout("final.mdl", "mfcc.conf", "", "."),
+    _Layout("am/final.mdl", "conf/mfcc.conf", "conf/model.conf", "graph", "graph/phones/word_boundary.int"),
+    _Layout("final.mdl", "mfcc.conf", "", ".", "word_boundary.int"),
 )
 
 
@@ -76,7 +83,8 @@ def read_folder(path: Path, setting: str) -> VoskFolder:
         raise ModelFolderError(f"{setting}: the Vosk model {path} is not whole, it lacks {', '.join(missing)}")
     if layout.options and not _options(path / layout.options).get("endpoint.silence-phones"):
         raise ModelFolderError(f"{setting}: {path / layout.options} has no --endpoint.silence-phones")
-    return VoskFolder(path, _rate_of(path / layout.features, setting), not static)
+    word_times = (path / layout.boundaries).is_file()
+    return VoskFolder(path, _rate_of(path / layout.features, setting), not static, word_times)
 
 
 def _hint(path: Path) -> str:

@@ -8,6 +8,8 @@
   hears what its predecessor would have heard.
 * **Long audio.** Vosk ends an utterance after half a second of silence, or 20 seconds of speech; the run goes on with
   the next one, so that memory and the time for the end don't grow with its length.
+* **Word times.** Only a model with ``word_boundary.int`` has true ones; those that libvosk gives without it count the
+  silence to the words beside it, and are left out.
 * libvosk works without Python's lock: two threads hear two callers at once.
 """
 
@@ -48,8 +50,9 @@ class ModelLoadError(ConfigError):
 class VoskRun:
     """One stretch of speech on a recogniser of its own."""
 
-    def __init__(self, recogniser: Any) -> None:
+    def __init__(self, recogniser: Any, *, word_times: bool) -> None:
         self._recogniser = recogniser
+        self._word_times = word_times
         self._words: list[Word] = []
         self._texts: list[str] = []
         self._partial = ""
@@ -73,7 +76,7 @@ class VoskRun:
         self._recogniser = None
         words = tuple(self._words)
         confidence = sum(word.confidence for word in words) / len(words) if words else 0.0
-        return Transcript(" ".join(self._texts), confidence, words)
+        return Transcript(" ".join(self._texts), confidence, words if self._word_times else ())
 
     def cancel(self) -> None:
         self._recogniser = None
@@ -109,7 +112,7 @@ class VoskEngine:
         self.capabilities = Capabilities(
             streaming=True,
             partials=True,
-            word_times=True,
+            word_times=self._folder.word_times,
             grammars=self._folder.grammars and settings.vosk.grammar,
             blocking=True,
             languages=(section.language,),
@@ -137,7 +140,7 @@ class VoskEngine:
         except Exception as error:  # the package raises nothing more special
             raise EngineError(f"Vosk makes no recogniser of the model {self._folder.path}: {error}") from error
         recogniser.SetWords(True)
-        return VoskRun(recogniser)
+        return VoskRun(recogniser, word_times=self._folder.word_times)
 
     def _loaded(self) -> Any:
         with self._lock:

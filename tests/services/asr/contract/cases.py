@@ -140,7 +140,8 @@ def _tiny_vosk(rate_hz: int, *, grammars: bool) -> Callable[[Path], Engine]:
     def make(folder: Path) -> Engine:
         from tests.tiny_models import kaldi
 
-        return vosk_engine(kaldi.build(folder, TINY_SENTENCE, sample_rate_hz=rate_hz, grammars=grammars))
+        model = kaldi.build(folder, TINY_SENTENCE, sample_rate_hz=rate_hz, grammars=grammars, word_times=grammars)
+        return vosk_engine(model)
 
     return make
 

@@ -169,5 +169,5 @@ async def test_a_call_is_understood_turn_by_turn(engine: Any) -> None:
     assert 240 <= ended[1].end_of_turn_delay_ms <= 400
     finals = await line.events(AsrFinal)
     assert [final.text for final in finals] == list(said)
-    assert [word.text for word in finals[0].words] == said[0].split()
+    assert finals[0].words == (), "the model does not say which phones begin words"
     assert (await line.events(AsrPartial))[-1].text == said[-1]

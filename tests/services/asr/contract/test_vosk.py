@@ -51,7 +51,10 @@ def model(models: dict[bool, Path], tmp_path: Path) -> Path:
 
 
 def test_a_model_says_what_it_is(models: dict[bool, Path], tmp_path: Path) -> None:
-    assert [read_folder(models[grammars], "x")[1:] for grammars in (False, True)] == [(8000, False), (8000, True)]
+    assert [read_folder(models[grammars], "x")[1:] for grammars in (False, True)] == [
+        (8000, False, False),
+        (8000, True, False),
+    ]
     wide = kaldi.build(tmp_path, "yes", sample_rate_hz=16000)
     assert read_folder(wide, "x").sample_rate_hz == 16000
     (wide / "conf" / "mfcc.conf").write_text("--use-energy=false\n", encoding="utf-8")
@@ -64,8 +67,10 @@ def test_a_model_without_folders_is_one_too(model: Path, tmp_path: Path) -> None
     flat.mkdir()
     for name in ("am/final.mdl", "conf/mfcc.conf", "graph/HCLG.fst", "graph/words.txt"):
         shutil.copy(model / name, flat)
-    assert read_folder(flat, "x") == (flat, 8000, False)
+    assert read_folder(flat, "x") == (flat, 8000, False, False)
     assert transcribe(vosk_engine(flat), ListenFor(), voice(3 * WORD + 60)).text == "i want to"
+    (flat / "word_boundary.int").touch()
+    assert read_folder(flat, "x").word_times
 
 
 @pytest.mark.parametrize(
@@ -151,9 +156,9 @@ def test_many_grammars_do_not_pile_up(engine: Any) -> None:
     assert len(engine._grammars) <= 128
 
 
-def test_a_pause_is_no_end(models: dict[bool, Path]) -> None:
+def test_a_pause_is_no_end(tmp_path: Path) -> None:
     """Vosk ends an utterance there; the run goes on, with times that go on."""
-    engine = vosk_engine(models[False])
+    engine = vosk_engine(kaldi.build(tmp_path, TINY_SENTENCE, word_times=True))
     pcm = voice(2 * WORD + 60) + bytes(16000) + voice(3 * WORD + 60)
     run = engine.open(ListenFor())
     partials = [text for at in range(0, len(pcm), 960) if (text := run.accept(pcm[at : at + 960])) is not None]
@@ -166,6 +171,15 @@ def test_a_pause_is_no_end(models: dict[bool, Path]) -> None:
     second_voice_ms = (250 + 2 * WORD + 60 + 250) + 1000 + 250
     assert abs(starts[2] - second_voice_ms) < 2 * WORD
     assert transcript.confidence == pytest.approx(1.0)
+
+
+def test_times_in_which_silence_counts_as_words_are_left_out(models: dict[bool, Path], tmp_path: Path) -> None:
+    told = []
+    for folder in (kaldi.build(tmp_path, TINY_SENTENCE, word_times=True), models[False]):
+        engine = vosk_engine(folder)
+        transcript = transcribe(engine, ListenFor(), voice(2 * WORD + 60))
+        told.append((transcript.text, transcript.confidence, engine.capabilities.word_times, len(transcript.words)))
+    assert told == [("i want", 1.0, True, 2), ("i want", 1.0, False, 0)]
 
 
 def test_a_wide_model_needs_a_resampler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
