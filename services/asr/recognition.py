@@ -7,6 +7,7 @@ transcript, its error, or the end of its time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -174,9 +175,13 @@ class Recognition:
         if error is not None:
             self._fail("engine_failed", error)
         elif isinstance(result, Transcript):
+            try:
+                outcome = self._outcome(result)
+            except Exception as defect:
+                self._fail("engine_failed", defect)
+                return
             self._close()
-            words = tuple(self._in_media_time(word) for word in result.words)
-            self._on_outcome(Outcome(result.text, result.confidence, words))
+            self._on_outcome(outcome)
         else:
             if result is not None and result != self._partial:
                 self._partial = result
@@ -184,6 +189,16 @@ class Recognition:
             self._advance()
             if not self.busy:
                 self._on_idle()
+
+    def _outcome(self, transcript: Transcript) -> Outcome:
+        """What events can hold of a transcript. Raises where it is none: an engine may pass on what a provider said."""
+        if not isinstance(transcript.text, str):
+            raise EngineError(f"it gave {type(transcript.text).__name__} in place of a text")
+        if not isinstance(transcript.confidence, int | float) or math.isnan(transcript.confidence):
+            raise EngineError("it gave a confidence that is no number")
+        text = transcript.text.encode("utf-8", "replace").decode("utf-8")
+        words = tuple(self._in_media_time(word) for word in transcript.words)
+        return Outcome(text, _ratio(transcript.confidence), words)
 
     def _time_out(self) -> None:
         if not self._over:
@@ -244,7 +259,11 @@ class Recognition:
 
     def _in_media_time(self, word: Word) -> Word:
         start, end = (max(0, round(self._media_ms(at))) for at in (word.start_ms, word.end_ms))
-        return Word(text=word.text, start_ms=start, end_ms=max(start, end), confidence=word.confidence)
+        return Word(text=word.text, start_ms=start, end_ms=max(start, end), confidence=_ratio(word.confidence))
+
+
+def _ratio(confidence: float) -> float:
+    return min(1.0, max(0.0, confidence))
 
 
 def _resampler_for(rates_hz: tuple[int, ...]) -> Resampler | None:

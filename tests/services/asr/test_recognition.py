@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 
@@ -139,6 +140,39 @@ async def test_an_error_at_the_end_keeps_the_last_partial() -> None:
     assert "secret words" not in str(logs)
     assert listener.outcomes == [Outcome("one two", 0.0, (), "engine_failed", "engine scripted raised RuntimeError")]
     assert listener.partials[-1] == "one two"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Transcript(None),  # type: ignore[arg-type]
+        Transcript("one", None),  # type: ignore[arg-type]
+        Transcript("one", math.nan),
+        Transcript("one", 1.0, (Word(text="one", start_ms=None, end_ms=9),)),  # type: ignore[arg-type]
+        Transcript("one", 1.0, None),  # type: ignore[arg-type]
+    ],
+)
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_a_transcript_that_is_none_is_a_failure(given: Transcript, *, blocking: bool) -> None:
+    engine = ScriptedEngine("one", blocking=blocking)
+    listener = Listener(engine)
+    listener.feed(100)
+    await until(lambda: listener.idle)
+    engine.runs[0].finish = lambda: given  # type: ignore[method-assign]
+    listener.recognition.finish()
+    await until(lambda: listener.outcomes)
+    assert [(outcome.error, outcome.text) for outcome in listener.outcomes] == [("engine_failed", "")]
+
+
+async def test_a_transcript_is_such_that_events_can_hold_it() -> None:
+    engine = ScriptedEngine("one")
+    listener = Listener(engine)
+    listener.feed(100)
+    words = (Word(text="one", start_ms=0, end_ms=90, confidence=-0.5),)
+    engine.runs[0].finish = lambda: Transcript("one \ud800", 87.0, words)  # type: ignore[method-assign]
+    listener.recognition.finish()
+    (outcome,) = listener.outcomes
+    assert (outcome.text, outcome.confidence, outcome.words[0].confidence) == ("one ?", 1.0, 0.0)
 
 
 async def test_out_of_time_the_pool_goes_on_and_the_run_is_dropped_when_it_returns() -> None:
