@@ -224,7 +224,11 @@ class Harness:
         import aiohttp
 
         self._session = aiohttp.ClientSession()
-        return self.recipe.make(**{SESSION: self._session})
+        try:
+            return self.recipe.make(**{SESSION: self._session})
+        except BaseException:
+            await self._session.close()
+            raise
 
     def _watch_start(self, begun: asyncio.Future[None]) -> None:
         """pipecat logs what a service raises at its start, and goes on as if it had started."""

@@ -15,8 +15,6 @@ log = get_logger(__name__)
 
 IDLE_S = 60.0
 """A service beyond the spare ones is closed when nobody needed it for this long."""
-
-
 CLOSING_S = 20.0
 STARTS_AT_ONCE = 8
 """To make a service is work, such as reading certificates; more at once would all be late."""
@@ -173,11 +171,15 @@ class ServicePool(Generic[H]):
 
     async def _stop(self, harness: H) -> None:
         harness.take = _ignore
-        if await harness.interrupt():
+        stopped = False
+        try:
+            stopped = await harness.interrupt()
+        finally:
             harness.take = None
-            self._keep(harness)
-        else:
-            await self._drop(harness)
+            if stopped:
+                self._keep(harness)
+            else:
+                await self._drop(harness)
 
     async def _drop(self, harness: H) -> None:
         try:

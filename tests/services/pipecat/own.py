@@ -106,8 +106,10 @@ class Voice(TTSService):
 class WantsSession(Voice):
     """Wants an HTTP session made for it."""
 
-    def __init__(self, *, aiohttp_session: Any, **rest: Any) -> None:
+    def __init__(self, *, aiohttp_session: Any, refuses: bool = False, **rest: Any) -> None:
         super().__init__(**rest)
+        if refuses:
+            raise ValueError("no such voice")
         self.session = aiohttp_session
 
 

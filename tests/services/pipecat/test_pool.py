@@ -23,7 +23,8 @@ class Service:
     def __init__(self) -> None:
         self.alive = True
         self.closed = False
-        self.stops = True
+        self.stops: bool | None = True
+        """None: it raises where it is interrupted."""
         self.take = None
 
     async def start(self) -> None:
@@ -33,6 +34,8 @@ class Service:
 
     async def interrupt(self) -> bool:
         await asyncio.sleep(0)
+        if self.stops is None:
+            raise AttributeError("no such buffer")
         return self.stops
 
     async def close(self) -> None:
@@ -86,7 +89,9 @@ async def test_one_whose_work_failed_is_closed():
     assert service.closed
 
 
-@pytest.mark.parametrize(("interruptible", "stops", "kept"), [(True, True, 1), (True, False, 0), (False, True, 0)])
+@pytest.mark.parametrize(
+    ("interruptible", "stops", "kept"), [(True, True, 1), (True, False, 0), (True, None, 0), (False, True, 0)]
+)
 async def test_one_whose_work_was_cancelled_is_kept_if_it_stops(interruptible, stops, kept):
     pool = pool_of(spare=0)
     services = []

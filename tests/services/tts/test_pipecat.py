@@ -210,6 +210,10 @@ async def test_a_model_of_the_catalogue_runs_beside_the_event_loop(tmp_path):
 async def test_a_session_is_made_and_closed(recwarn):
     async with engine_of(f"{OWN}:WantsSession", {}) as engine:
         assert milliseconds(await spoken(engine)) == 10 * len(TEXT)
+    async with engine_of(f"{OWN}:WantsSession", {"refuses": True}, warm=False) as engine:
+        with pytest.raises(EngineError, match="WantsSession refuses its arguments"):
+            await spoken(engine)
+        del engine
     gc.collect()
     assert not [warning for warning in recwarn if "Unclosed" in str(warning.message)]
 
