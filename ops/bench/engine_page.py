@@ -181,7 +181,7 @@ def render(documents: Sequence[dict[str, Any]]) -> str:
     lines += [
         f"- {row.stage} `{row.label}`: {row.reason}"
         for row in rows
-        if row.reason and (row.stage, row.engine) not in measured
+        if row.reason and (row.label != row.engine or (row.stage, row.engine) not in measured)
     ]
     return "\n".join(lines)
 
