@@ -25,7 +25,9 @@ _VULGAR = {
     "½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4), "⅕": (1, 5), "⅖": (2, 5), "⅗": (3, 5),
     "⅘": (4, 5), "⅛": (1, 8), "⅜": (3, 8), "⅝": (5, 8), "⅞": (7, 8),
 }  # fmt: skip
-_MINUS = "[-−]"
+_MINUS = r"(?:[-–]|− ?)"
+_SECOND_PART = re.compile(r"0[0-9]+(?![.,:]?[0-9])")
+"""Numbers do not begin with a nought: 2024-0815 is no range."""
 _MILLION = re.compile(
     r"(?:illion(?:en|e|s)?|illiard(?:en|e|s)?|illón|illones|ilhão|ilhões|ilioni|ilione|iljoen|iljard)\Z"
 )
@@ -48,7 +50,7 @@ def range_rules(vocabulary: Vocabulary) -> list[Rule]:
         near = re.search(r"[0-9][0-9\-–]*\Z", match.string[max(0, match.start() - 12) : match.start()])
         after = re.match(r"[0-9]+[-–]", match.string[match.end() : match.end() + 12])
         several = after or (near and ("-" in near.group() or "–" in near.group()))
-        if several:
+        if several or _SECOND_PART.match(match.string, match.end()):
             return ", "
         # $5-10: both are dollars.
         money = _MONEY_BEFORE.search(match.string[max(0, match.start() - 12) : match.start()])
@@ -56,6 +58,7 @@ def range_rules(vocabulary: Vocabulary) -> list[Rule]:
 
     signs = "[$€£]?"
     return [
+        rule(r"(?<=[0-9]),[-–—](?!\w)", ""),
         rule(r"(?<=[0-9]) ?\* ?(?=[$€£0-9])", " × "),
         rule(rf"(?<=[0-9%€]) ?[–—-] ?(?={signs}[0-9])", dash),
         rule(r"(?<=[0-9][aApP][mM]) ?[–—-] ?(?=[0-9])|(?<=[aApP]\.[mM]\.) ?[–—-] ?(?=[0-9])", dash),

@@ -7,10 +7,14 @@ from collections.abc import Callable
 
 from services.text.numbers import numerals
 from services.text.rules import Rule, any_of, ends_text, rule, word_before
-from services.text.vocabulary import Clock, Day, Vocabulary
+from services.text.vocabulary import Clock, Day, Vocabulary, word_set
 
 CENTURY_TURN = 70
 """A year of two digits is in the 20th century from there on."""
+_NUMBERED = word_set(
+    "version kapitel abschnitt gebäude raum zimmer saal punkt ziffer release haus stufe abteilung absatz anlage teil"
+)
+"""After these German words 2.10. is no day."""
 _DAYS_OF_MONTH = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _YEAR = r"(?P<year>[0-9]{4}|[0-9]{2})"
 
@@ -35,6 +39,15 @@ def date_rules(vocabulary: Vocabulary) -> list[Rule]:
         said = say(match)
         return f"{said} " if said and match.group().endswith("T") else said
 
+    def without_year(match: re.Match[str]) -> str | None:
+        return None if word_before(match) in _NUMBERED else say(match)
+
+    def day_of_year(match: re.Match[str]) -> str | None:
+        month, day = match["first"], match["second"]
+        if not vocabulary.month_first:
+            month, day = day, month
+        return _say_date(match, int(day), int(month), 0, vocabulary)
+
     english = vocabulary.code == "en"
     mark = "st|nd|rd|th" if english else r"\.|er|º"
     names = any_of(name.capitalize() for name in vocabulary.month_names)
@@ -56,10 +69,14 @@ def date_rules(vocabulary: Vocabulary) -> list[Rule]:
     ]
     if english:
         rules.append(_month_first(month, mark, say, vocabulary))
+        # On 3/4 a day is meant, and not three quarters, unless it is of something.
+        place = r"(?<=\b[Oo]n )|(?<=\b[Bb]y )|(?<=\bdue )|(?<=\buntil )"
+        after = r"(?=[.,;?!](?:\s|\Z)| (?:at|from|between|and|or|for)\b|\Z)"
+        rules.append(rule(rf"(?:{place})(?P<first>[0-9]{{1,2}})/(?P<second>[0-9]{{1,2}}){after}", day_of_year))
     else:
         rules.append(rule(rf"(?<![\w.])(?P<day>[0-9]{{1,2}})\. ?(?P<month>[01]?[0-9])\. ?{_YEAR}(?!\w|\.[0-9])", say))
     if vocabulary.code == "de":
-        rules.append(rule(r"(?<![\w.])(?P<day>[0-3]?[0-9])\.(?P<month>[01]?[0-9])\.(?![\w.])", say))
+        rules.append(rule(r"(?<![\w.])(?P<day>[0-3]?[0-9])\.(?P<month>[01]?[0-9])\.(?![\w.])", without_year))
     return rules
 
 

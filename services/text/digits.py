@@ -62,6 +62,8 @@ def number_rules(vocabulary: Vocabulary) -> list[Rule]:
             groups,
         ),
         rule(r"(?<![\w.,-])[0-9]{3}-[0-9]{4}(?![\w-]|[.,][0-9])", groups),
+        # Europe's numbers of social value: 116 116 blocks cards, 116 117 is the doctor on call.
+        rule(r"(?<![\w.,-])116 1[0-9]{2}(?![\w-]|[.,][0-9]| ?(?:[%€$£]|[Ee]uro?\b|EUR))", groups),
         rule(r"(?<![\w.,-])\(?0[0-9]{1,5}\)?(?:[ /\-][0-9]{2,8}){1,5}(?![\w-]|[.,:][0-9])", phone),
         rule(r"(?<![\w.@/-])[A-Z0-9]{2,30}(?:-[A-Z0-9]{1,30}){0,4}(?![\w@-])", code),
         rule(r"(?<![\w.@/-])[A-Za-z]{1,3}-?[0-9]{4,20}(?![\w@-])", code),
@@ -81,7 +83,11 @@ def _masked(vocabulary: Vocabulary) -> Rule:
 def context_rules(vocabulary: Vocabulary) -> list[Rule]:
     """Digits that are read one by one for what stands before them, or for their length."""
     words, links = any_of(vocabulary.digit_words), any_of(vocabulary.digit_links)
-    more = rf"[0-9]{{3,}}(?:(?:[ -]|, | {vocabulary.conjunction} )[0-9]{{3,}}){{0,5}}"
+    more = rf"[0-9]{{3,}}(?:[ -][0-9]{{2,}}|(?:, | {vocabulary.conjunction} )[0-9]{{3,}}){{0,5}}"
+    counted = any_of(
+        {noun for each in vocabulary.currencies.values() for noun in each.unit[:2]}
+        | {*vocabulary.currencies, *vocabulary.units, *vocabulary.scales, vocabulary.signs["%"]}
+    )
 
     def after_word(match: re.Match[str]) -> list[Edit]:
         return [
@@ -95,7 +101,8 @@ def context_rules(vocabulary: Vocabulary) -> list[Rule]:
             return say_grouped(digits, vocabulary)
         return None
 
-    context = rf"(?<!\w)(?:{words})s?(?:,? (?:{links})\b|[:,#]){{0,4}} ?#?({more})(?!\w|[.,:/][0-9]| ?[%€$£])"
+    not_counted = rf"(?!\w|[.,:/][0-9]| ?(?:[%€$£]|(?:{counted})\b))"
+    context = rf"(?<!\w)(?:{words})s?(?:,? (?:{links})\b|[:,#]){{0,4}} ?#?({more}){not_counted}"
     return [
         rule(context, after_word, re.IGNORECASE),
         rule(rf"(?<![\w.,])(?:[0-9]{{{LONG},}}|0[0-9]{{1,{LONG - 2}}})(?!\w|[.,][0-9])", long),

@@ -22,7 +22,9 @@ _LINE_MARK = re.compile(
 _ROW = re.compile(r"^[ \t]*\|[^\n]*$", re.MULTILINE)
 _ROW_RULE = re.compile(r"[|:\-\s]+")
 _TICKS = re.compile(r"`+")
-_OPENS = re.compile(r"(?:(?<=[\s(\[\"'“‘—–/-])|\A)(?:\*{2,3}(?![*\s])|\*(?![*\s0-9])|_{1,3}(?![_\s])|~~(?![~\s]))")
+_OPENS = re.compile(
+    r"(?:(?<=[\s(\[\"'“‘—–/-])|\A)(?:\*{2,3}(?![*\s])|\*(?![*\s0-9.,;:!?)]|\Z)|_{1,3}(?![_\s])|~~(?![~\s]))"
+)
 _CLOSES = re.compile(r"(?<=[^\s*_~])(?:\*{1,3}|_{1,3}|~~)(?=[\s.,;:!?)\]\"'”’—–/-]|\Z)")
 _ESCAPED = re.compile(r"\\(?=[\\`*_{}\[\]()#+\-.!|<>~])")
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\ufeff]")

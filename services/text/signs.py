@@ -12,10 +12,12 @@ _NAMED = "=×÷≤≥≈±§°№‰"
 _BEFORE_RANGE = frozenset("0123456789%€$£°")
 _LOWER_BEFORE_NAMES = frozenset("the in at on to from near visit by of and is a".split())  # noqa: SIM905
 
+POINT_FIRST = rule(r"(?<![\w.,…])\.(?=[0-9]+(?![\w.]*[.][0-9]))", "0.")
+"""``.5`` is half of one, and must not be taken for five."""
 LAYOUT = [
     rule(r"\s+", lambda match: _white_space(match)),
     rule(r" (?:[-–—]|--) ", lambda match: _dash(match)),
-    rule(r"(?<=[^\W_])(?:—|--| –|– )(?=[^\W_])", ", "),
+    rule(r"(?<=[^\W_])(?:—|--| –(?![0-9])|– )(?=[^\W_])", ", "),
     rule(r"\A ?[-–—]{1,3} ", ""),
 ]
 """Lines and dashes as pauses."""
@@ -37,6 +39,9 @@ def abbreviation_rules(vocabulary: Vocabulary) -> list[Rule]:
     days = vocabulary.weekdays
 
     def abbreviation(match: re.Match[str]) -> str:
+        if match[1] in vocabulary.units and match.string[: match.start()].rstrip(" \u00a0")[-1:].isdigit():
+            # Of a number it is a unit, which other rules say: 5 min.
+            return match.group() if ends_text(match) else match[1]
         said = known[match[1].replace(" ", "")]
         return said + "." if ends_text(match) else said
 
@@ -66,6 +71,7 @@ def abbreviation_rules(vocabulary: Vocabulary) -> list[Rule]:
             rule(rf"(?<![\w.])({any_of(vocabulary.titles)})(?= [A-ZÀ-Ý])", lambda match: vocabulary.titles[match[1]])
         )
     if vocabulary.code == "de":
+        rules.insert(0, rule(r"(?<![\w.])Fr\.(?= (?!Vormittag|Nachmittag|Mittag|Morgen|Abend)[A-ZÄÖÜ])", "Frau"))
         rules.append(rule(r"(?<=[a-zäöüß])str\.(?!\w)", lambda match: "straße." if ends_text(match) else "straße"))
     return [*rules, rule(rf"(?<![\w.])({spaced})\.(?!\w)", abbreviation)]
 
@@ -85,7 +91,7 @@ def sign_rules(vocabulary: Vocabulary) -> list[Rule]:
         rule(r"~ ?(?=[$€£0-9])", f"{signs['~']} "),
         rule(r"(?<![<>=])([<>])= ?(?=[\w$€£-])", lambda match: f"{signs['≥' if match[1] == '>' else '≤']} "),
         rule(r" ?(?:->|=>|[→⇒➔]) ?| ?\|+", ", "),
-        rule(r" ([<>]) (?=[\w$€£-])", lambda match: f" {signs[match[1]]} "),
+        rule(r" ([<>]) ?(?=[\w$€£])| ([<>]) (?=-)", lambda match: f" {signs[match[1] or match[2]]} "),
         rule(rf" ?([{_NAMED}]) ?", lambda match: f" {signs[match[1]]} "),
         rule(r"%", f" {signs['%']}"),
         rule(r"[©®™←↑↓↔^*{}\[\]<>\\_]|[~#](?!\w)", " "),

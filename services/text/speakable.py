@@ -11,7 +11,7 @@ from services.text.digits import context_rules, number_rules
 from services.text.markdown import without_markup
 from services.text.rules import Rule, rule
 from services.text.shaped import Shaped, as_written, shaped_from
-from services.text.signs import CLEANUP, LAYOUT, abbreviation_rules, sign_rules
+from services.text.signs import CLEANUP, LAYOUT, POINT_FIRST, abbreviation_rules, sign_rules
 from services.text.traced import Traced
 from services.text.vocabulary import vocabulary_of
 
@@ -49,6 +49,7 @@ def _rules(language: str) -> tuple[Rule, ...]:
     wide = rule(_WIDE_THOUSANDS, lambda match: match.group().replace(" ", sign))
     return (
         *address_rules(vocabulary),
+        POINT_FIRST,
         *LAYOUT,
         *date_rules(vocabulary),
         *number_rules(vocabulary),

@@ -78,7 +78,15 @@ VOCABULARY = Vocabulary(
         "ms": Noun("Millisekunde", "Millisekunden", True), "s": Noun("Sekunde", "Sekunden", True),
         "Sek.": Noun("Sekunde", "Sekunden", True), "min": Noun("Minute", "Minuten", True),
         "Min.": Noun("Minute", "Minuten", True), "h": Noun("Stunde", "Stunden", True),
-        "Std.": Noun("Stunde", "Stunden", True), "m²": Noun("Quadratmeter", "Quadratmeter"),
+        "Std.": Noun("Stunde", "Stunden", True), "/min": Noun("pro Minute", "pro Minute"),
+        "µg": Noun("Mikrogramm", "Mikrogramm"), "μg": Noun("Mikrogramm", "Mikrogramm"),
+        "mg/kg": Noun("Milligramm pro Kilogramm", "Milligramm pro Kilogramm"),
+        "mg/dl": Noun("Milligramm pro Deziliter", "Milligramm pro Deziliter"),
+        "mmol/l": Noun("Millimol pro Liter", "Millimol pro Liter"),
+        "mg/Tag": Noun("Milligramm pro Tag", "Milligramm pro Tag"),
+        "I.E.": Noun("Internationale Einheit", "Internationale Einheiten", True),
+        "IE": Noun("Internationale Einheit", "Internationale Einheiten", True), "ct": _CENT,
+        "m²": Noun("Quadratmeter", "Quadratmeter"),
         "m2": Noun("Quadratmeter", "Quadratmeter"), "m³": Noun("Kubikmeter", "Kubikmeter"),
     },
     month_names={name.lower(): at for at, name in enumerate(_MONTHS, 1)}
@@ -103,8 +111,9 @@ VOCABULARY = Vocabulary(
     },
     digit_words=word_set(
         "Karte Kartennummer Konto Kontonummer Code PIN Nummer Durchwahl Kundennummer Bestellnummer Ziffern endet "
-        "Referenz Vorgangsnummer Telefonnummer Postleitzahl"
-    ),
+        "Referenz Vorgangsnummer Telefonnummer Postleitzahl Endung BLZ Bankleitzahl Notruf"
+    )
+    | {"Rufen Sie", "Wählen Sie"},
     digit_links=word_set("nummer mit auf ist lautet der die code endet ziffern ihre sind"),
     year_words=word_set("in seit bis jahr jahre um ab vor nach von"),
     ordinals=r"(?<![\w.,])(?P<number>[0-9]{1,3})(?P<mark>\.)(?= [a-zäöü]{2}| [A-ZÄÖÜ][a-zäöüß])",
@@ -116,6 +125,7 @@ VOCABULARY = Vocabulary(
     date=_date,
     time=_time,
     clock=(
+        r"(?<![\w:.,])(?P<hour>[0-2]?[0-9])\.(?P<minute>[0-5][0-9])(?= bis [0-2]?[0-9](?:[.:][0-5][0-9])? ?Uhr)",
         r"(?<![\w:.,])(?P<hour>[0-2]?[0-9])[.:](?P<minute>[0-5][0-9]) ?(?:Uhr|h)(?!\w)",
         r"(?<![\w:.,])(?P<hour>[0-2]?[0-9])(?P<minute>) ?Uhr(?!\w)",
     ),
