@@ -65,7 +65,10 @@ class Run(Protocol):
 
 
 class Engine(Protocol):
-    """A model of a process. ``open`` is called from several threads."""
+    """A model of a process. ``open`` is called from several threads.
+
+    One that holds connections may have a ``close()``, called once, on a thread, when the process ends.
+    """
 
     @property
     def name(self) -> str:

@@ -107,3 +107,6 @@ async def main(context: ServiceContext) -> None:
     await context.ready()
     await context.stopping.wait()
     await worker.drain(context.settings.ownership.drain_ms)
+    for each in engine.engines if isinstance(engine, FailoverEngine) else (engine,):
+        if (close := getattr(each, "close", None)) is not None:
+            await asyncio.to_thread(close)

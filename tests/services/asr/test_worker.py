@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from bus import codec, service
@@ -20,6 +21,7 @@ from schemas.audio import pack_audio
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, EndedBy
 from schemas.turn import TurnEnded
+from services.asr.engines.instant import FrameCounter
 from services.asr.worker import AsrWorker, load_models, main
 from tests.services.asr.harness import SILENCE, voice
 
@@ -27,6 +29,15 @@ pytestmark = pytest.mark.unit
 
 SETTINGS = Settings(asr=AsrSection(engine="instant", vad="energy"), ownership=OwnershipSection(drain_ms=500))
 CALL_ID = "0190aaaa0000700080000000000000bb"
+
+
+class Closing(FrameCounter):
+    """Counts how often it was closed."""
+
+    closed = 0
+
+    def close(self) -> None:
+        Closing.closed += 1
 
 
 def context_on(server: MemoryServer, settings: Settings) -> Any:
@@ -94,6 +105,19 @@ async def test_from_the_offer_to_the_turn_and_the_stop() -> None:
             await asyncio.sleep(0.01)
     context.stopping.set()
     await asyncio.wait_for(running, 5)
+
+
+@pytest.mark.parametrize("fallbacks", ["", "instant"])
+async def test_an_engine_that_holds_connections_is_closed_at_the_end(fallbacks: str) -> None:
+    closed = Closing.closed
+    section = AsrSection(engine=f"{__name__}:Closing", fallbacks=fallbacks, vad="energy")
+    context = context_on(MemoryServer(), msgspec.structs.replace(SETTINGS, asr=section))
+    running = asyncio.create_task(main(cast(ServiceContext, context)))
+    await asyncio.wait_for(context.announced.wait(), 5)
+    assert Closing.closed == closed
+    context.stopping.set()
+    await asyncio.wait_for(running, 5)
+    assert Closing.closed == closed + 1
 
 
 async def test_another_worker_takes_the_calls_of_one_that_stops() -> None:
