@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import string
 import types
 import typing
@@ -31,6 +32,8 @@ EXTRA = "pipecat"
 SESSION = "aiohttp_session"
 """Argument of services that want an HTTP session made for them."""
 SHORTEST_SECRET = 4
+_SECRET = re.compile(r"key|token|secret|password|credentials", re.IGNORECASE)
+"""Names of arguments that hold one, whether from a variable or not."""
 
 _BASES = {
     "stt": ("pipecat.services.stt_service", "STTService", "pipecat.services.deepgram.stt:DeepgramSTTService"),
@@ -46,7 +49,7 @@ class Recipe(NamedTuple):
         setting: what names it, for error texts: ``[pipecat] stt``.
         service: its class.
         arguments: of its constructor, with the variables put in.
-        secrets: values that came from variables, and the variables' names.
+        secrets: values that came from variables, or that arguments of such names have, and these names.
         wants_session: it must be given an HTTP session.
     """
 
@@ -73,7 +76,7 @@ class Recipe(NamedTuple):
             raise ServiceChoiceError(f"{self.setting}: {self.name} refuses its arguments: {text}") from None
 
     def without_secrets(self, text: str) -> str:
-        """The text with each variable's name in place of its value."""
+        """The text with the name of each secret in place of it."""
         for value, variable in self.secrets.items():
             if len(value) >= SHORTEST_SECRET:
                 text = text.replace(value, f"${variable}")
@@ -94,7 +97,7 @@ def load_recipe(kind: Kind, section: PipecatSection) -> Recipe:
     service = _find_class(kind, getattr(section, kind), setting)
     secrets: dict[str, str] = {}
     plain = _read_arguments(getattr(section, f"{kind}_arguments"), f"{setting}_arguments")
-    filled = {name: _fill(value, f"{setting}_arguments", secrets) for name, value in plain.items()}
+    filled: dict[str, Any] = _fill(plain, f"{setting}_arguments", secrets)
     parameters = _parameters(service)
     if unknown := sorted(filled.keys() - parameters.keys()):
         log.warning("pipecat_arguments_unknown", message=f"{setting}: {service.__name__} knows no {', '.join(unknown)}")
@@ -175,6 +178,8 @@ def _read_arguments(text: str, setting: str) -> dict[str, Any]:
 def _fill(value: Any, setting: str, secrets: dict[str, str]) -> Any:
     """Variables put in for ``$NAME`` and ``${NAME}``, at any depth; ``$$`` is a dollar."""
     if isinstance(value, dict):
+        plain = ((name, each) for name, each in value.items() if isinstance(each, str) and "$" not in each)
+        secrets.update((each, name) for name, each in plain if _SECRET.search(name))
         return {name: _fill(each, setting, secrets) for name, each in value.items()}
     if isinstance(value, list):
         return [_fill(each, setting, secrets) for each in value]

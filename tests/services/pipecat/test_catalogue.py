@@ -141,6 +141,8 @@ def test_a_constructor_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         made.make()
     assert str(error.value) == "[pipecat] tts: Refuses refuses its arguments: $CALLBUS_TEST_KEY is no key"
     assert error.value.__cause__ is None
+    with pytest.raises(ServiceChoiceError, match=r"refuses its arguments: \$api_key is no key$"):
+        recipe("tts", f"{OWN}:Refuses", {"api_key": "sk-written-here"}).make()
     with pytest.raises(ServiceChoiceError, match="missing 1 required keyword-only argument: 'api_key'"):
         recipe("tts", CARTESIA_TTS).make()
 
