@@ -95,6 +95,7 @@ class Supervisor:
         self._failed: asyncio.Future[str] | None = None
         self._stopping = False
         self._hurried = False
+        self._last_words: dict[str, str] = {}
         self.children: list[ChildProcess] = []
         self.nats_url = plan.nats_url
 
@@ -279,6 +280,7 @@ class Supervisor:
                 self._fail(f"{child.name} can't start ({how}):\n{child.log_tail()}")
                 return
             child.state = State.RESTARTING
+            self._last_words[child.name] = f"  {how}; its last words:\n{child.log_tail()}"
             self._plan.say(f"{child.name} ended ({how}); starting it again")
             if record is not None and record.stage is Stage.EDGE:
                 await self._end_dead_calls({record.worker})
@@ -299,9 +301,13 @@ class Supervisor:
                 raise StartError(self._failed.result())
             if loop.time() > deadline:
                 late = [child for child in self.children if child.state is not State.READY]
-                words = "\n".join(f"{child.name}:\n{child.log_tail()}" for child in late)
+                words = "\n".join(f"{child.name}:\n{self._words_of(child)}" for child in late)
                 raise StartError(f"not ready after {self._plan.ready_timeout_s:.0f} s: {words}")
             await asyncio.sleep(0.02)
+
+    def _words_of(self, child: ChildProcess) -> str:
+        """What it says; where this run has said nothing yet, how the run before it ended."""
+        return child.log_tail() or self._last_words.get(child.name, "  it has said nothing yet")
 
     def _on_heartbeat(self, message: Message) -> None:
         try:

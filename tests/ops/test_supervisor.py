@@ -142,7 +142,19 @@ async def test_a_wrong_setting_is_not_tried_again(tmp_path: Path, stages: Stages
 async def test_one_that_never_gets_ready_is_named(tmp_path: Path, stages: Stages) -> None:
     stages.write("asr", "import time; print('loading', flush=True); time.sleep(60)")
     system = Supervisor(plan_of(tmp_path, ready_timeout_s=2.0, drain_s=0.0))
-    with pytest.raises(StartError, match=r"(?s)not ready after 2 s: asr-1:.*loading"):
+    with pytest.raises(StartError, match=r"(?s)not ready after 2 s: .*asr-1:\n  loading"):
+        await system.start()
+
+
+async def test_one_that_dies_slowly_is_named_with_the_words_of_its_last_death(tmp_path: Path, stages: Stages) -> None:
+    mark = str(tmp_path / "died")
+    stages.write(
+        "llm",
+        f"import os, time\nif os.path.exists({mark!r}): time.sleep(60)\n"
+        f"open({mark!r}, 'w').close(); print('the server is not there'); raise SystemExit(1)",
+    )
+    system = Supervisor(plan_of(tmp_path, ready_timeout_s=3.0, drain_s=0.0))
+    with pytest.raises(StartError, match=r"llm-1:\n  exit status 1; its last words:\n  the server is not there"):
         await system.start()
 
 
