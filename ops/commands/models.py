@@ -7,7 +7,7 @@ import click
 from config.load import load
 from config.settings import Settings
 from ops.engines import models_wanted
-from ops.models.manifest import Model, load_manifest, problem_of
+from ops.models.manifest import SHA256, Model, load_manifest, problem_of
 from ops.models.pull import Puller, PullError, by_hand, pinned_to, unknown_model
 from ops.models.showing import Shown, shown_for, size_text
 from ops.models.store import Store, StoreError
@@ -190,6 +190,8 @@ def _in_settings(settings: Settings) -> tuple[str, ...]:
 
 def _named(name: str, manifest: dict[str, Model], origin: str, sha256: str) -> Model:
     sha256 = sha256.lower()
+    if sha256 and not SHA256.fullmatch(sha256):
+        raise click.UsageError("--sha256 is 64 digits of 0-9a-f")
     if name not in manifest and not origin:
         raise click.BadParameter(
             f"{name!r} stands in no manifest; `callbus models list` names those that do, and --from takes any other"

@@ -198,7 +198,13 @@ def source_of(model: Model, file: ModelFile, origin: str) -> str:
         )
     path = Path(origin).expanduser()
     if path.is_dir():
-        return str(path / _name_in(model, file))
+        found = path / _name_in(model, file)
+        if model.unpack and not found.exists():
+            raise PullError(
+                f"there is no file {found}; if {path} is the model, unpacked, copy it into the models' folder "
+                f"as {model.name}"
+            )
+        return str(found)
     if len(model.files) == 1:
         return str(path)
     names = ", ".join(_name_in(model, each) for each in model.files)
@@ -212,7 +218,16 @@ def _name_in(model: Model, file: ModelFile) -> str:
 
 
 def unknown_model(name: str, origin: str) -> Model:
-    """A model that no manifest names, from one file: an archive is unpacked, anything else is the model."""
+    """A model that no manifest names, from one file: an archive is unpacked, anything else is the model.
+
+    Raises:
+        PullError: it is a folder.
+    """
+    if not is_address(origin) and Path(origin).expanduser().is_dir():
+        raise PullError(
+            f"{name} stands in no manifest, and {origin} is a folder, of which nobody knows what belongs to the model: "
+            f"give its path as `model`, or copy it into the models' folder as {name}"
+        )
     url = origin if is_address(origin) else f"https://by.hand/{quote(Path(origin).name)}"
     path = urlsplit(url).path
     kind: Unpack = next((kind for suffix, kind in ARCHIVES.items() if path.endswith(suffix)), "")

@@ -230,6 +230,13 @@ class TestOrigins:
         with pytest.raises(PullError, match="2 files"):
             pull(Store(tmp_path / "other"), voice(server), str(stick / "voice.onnx"))
 
+    def test_a_folder_that_is_the_model(self, server: ModelServer, store: Store, tmp_path: Path) -> None:
+        model = archive_model(server, zipped(VOSK))
+        with pytest.raises(PullError, match=r"no file .*vosk.zip; if .* unpacked, copy it .* as vosk-model"):
+            pull(store, model, str(tmp_path))
+        with pytest.raises(PullError, match=r"in no manifest, and .* is a folder"):
+            unknown_model("mine", str(tmp_path))
+
     def test_another_address(self, server: ModelServer, store: Store) -> None:
         server.put("/mirror/other-name.gguf", DATA)
         model = one_file(server, DATA)
