@@ -7,9 +7,9 @@ Each engine has threads of its own, so that one that hangs holds up none of the 
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from bus.clock import Clock, Timer
 from bus.logs import get_logger
@@ -48,7 +48,9 @@ class FailoverEngine:
         self.roster = roster or Roster(names, settings.failover, random.random, EngineFigures(STAGE))
         self.attempt_ms = settings.asr.attempt_ms
         self.pools = [EnginePool(WAITING_THREADS if each.capabilities.waits else THREADS) for each in self.engines]
-        self._warming = Warming(self.roster, [_warmer(engine) for engine in self.engines], STAGE)
+        # On its own threads: a model that hangs while it loads, again and again, takes none of the process's.
+        warms = [partial(pool.call, engine.warm) for engine, pool in zip(self.engines, self.pools, strict=True)]
+        self._warming = Warming(self.roster, warms, STAGE)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -346,7 +348,3 @@ def load_engines(settings: Settings, load: Load = load_engine) -> Engine:
     if len(names) == 1:
         return load(section.engine, section, settings)
     return FailoverEngine([(name, load(name, section, settings)) for name in names], settings)
-
-
-def _warmer(engine: Engine) -> Callable[[], Awaitable[None]]:
-    return lambda: asyncio.to_thread(engine.warm)

@@ -48,6 +48,19 @@ class EnginePool:
         self._jobs.put((job, asyncio.get_running_loop()))
         return job
 
+    async def call(self, work: Callable[[], None]) -> None:
+        """Run ``work`` on a thread, and wait for it. Raises what it raises."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def end(_: None, error: Exception | None) -> None:
+            if error is not None and not ended.done():
+                ended.set_exception(error)
+            elif not ended.done():
+                ended.set_result(None)
+
+        self.submit(work, end)
+        await ended
+
     def replace_thread(self, job: Job) -> None:
         """Where a thread is in this job still, have another one do the work that waits behind it; the one that was
         replaced goes when it comes back."""

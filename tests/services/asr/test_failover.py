@@ -352,3 +352,20 @@ class TestLoad:
 
 def test_what_the_ears_say() -> None:
     assert heard(frame(0) + frame(1) + frame(4)) == "heard 0-1 4-4"
+
+
+async def test_an_engine_that_hangs_while_it_loads_takes_no_thread_of_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("services.warming.WARM_S", 0.01)
+    first, second = Ear("a"), Ear("b")
+    first.warm = lambda: first.free.wait(30)  # type: ignore[assignment,method-assign,return-value]
+    engine = relay(first, second, failover=FailoverSection(open_ms=1))
+    threads = threading.active_count()
+    await engine.load()
+    await asyncio.sleep(0.2)
+    assert not engine.roster.allows(0, 0)
+    assert threading.active_count() == threads, "those that were there already"
+    first.free.set()
+    await until(lambda: engine.roster.allows(0, 0))
+    engine.close()
