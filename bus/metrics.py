@@ -44,6 +44,7 @@ PREEMPTIVE_RESULTS = ("hit", "miss")
 STAGES = ("edge", "asr", "llm", "tts")
 ENGINE_ERRORS_WHY = ("failed", "timeout", "empty", "cut")
 HEDGE_RESULTS = ("primary", "hedge")
+DEGRADED = ("apology", "offer", "transfer", "menu", "goodbye", "recorded", "missing")
 OTHER = "other"
 """Label of a reason that is in none of the lists."""
 
@@ -95,6 +96,9 @@ ENGINE_FAILOVERS = Counter(
 ENGINE_HEDGES = Counter(
     "callbus_engine_hedges", "Two engines were asked at once; who was first", ["stage", "result"], registry=REGISTRY
 )
+DEGRADED_TOTAL = Counter(
+    "callbus_degraded", "What callers got where a stage had no engine left", ["stage", "what"], registry=REGISTRY
+)
 
 
 def observe_measured(event: TurnMeasured) -> None:
@@ -136,6 +140,11 @@ def count_stuck(stage: str) -> None:
 def count_away() -> None:
     """A ``turn.away`` was said."""
     AWAY.inc()
+
+
+def count_degraded(stage: str, what: str) -> None:
+    """A caller got ``what`` because ``stage`` had no engine left; one of :data:`DEGRADED`."""
+    DEGRADED_TOTAL.labels(stage=_one_of(stage, STAGES), what=_one_of(what, DEGRADED)).inc()
 
 
 class EngineFigures:

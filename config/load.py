@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 import msgspec
 
-from config.section import HIDDEN, SECRETS, Section
+from config.section import Section, shown
 from config.settings import Settings
 
 DEFAULT_FILE = Path(__file__).with_name("app.ini")
@@ -63,14 +63,10 @@ def rows(environment: Mapping[str, str] | None = None, file: Path | None = None)
                 field.name,
                 describe_type(field.type),
                 field.default,
-                _shown(field.name, getattr(section, field.name)),
+                shown(field.name, getattr(section, field.name)),
                 source,
                 _help(field.type),
             )
-
-
-def _shown(key: str, value: Any) -> Any:
-    return HIDDEN if key in SECRETS and value else value
 
 
 def describe_type(annotation: Any) -> str:

@@ -65,10 +65,14 @@ class Matching(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Intent(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[intents.<name>]: what a caller may want. With ``go`` it becomes the subject of the conversation."""
+    """[intents.<name>]: what a caller may want. With ``go`` it becomes the subject of the conversation.
+
+    ``title``: its name in a menu of keys (``services.llm.menu``); empty: made of its name.
+    """
 
     phrases: Annotated[tuple[str, ...], Meta(min_length=1)]
     go: str = ""
+    title: Annotated[str, Meta(max_length=100)] = ""
 
 
 class Collect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

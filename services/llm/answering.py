@@ -12,10 +12,11 @@ import msgspec
 
 from bus.clock import Clock
 from bus.logs import get_logger
-from bus.metrics import EngineFigures
+from bus.metrics import EngineFigures, count_degraded
 from schemas.llm import ListenFor, utterance_of
 from services.llm.conversation import Conversation
 from services.llm.deadline import Deadline
+from services.llm.degraded import Degraded, Reply
 from services.llm.engine import Answer, Engine, EngineError, Request, Sentence, ToolCall, ToolResult
 from services.llm.failover import STAGE, FailoverRun
 from services.llm.fillers import Fillers
@@ -28,9 +29,6 @@ from services.resilience.attempts import FAILED, TAKEOVER_HEARD, TIMEOUT, StageD
 log = get_logger(__name__)
 
 ENGINES = EngineFigures(STAGE)
-APOLOGY = ("I am sorry, something went wrong.", "Please say that again.")
-
-
 WHY = {"engine_failed": FAILED, "engine_timeout": TIMEOUT}
 """What an engine that is alone is counted under; several count their own tries."""
 
@@ -44,6 +42,7 @@ class Cause(NamedTuple):
         bus_hop_ms: how long its event was on its way.
         preemptive: ``hit``, ``miss`` or empty (``schemas.llm.LlmDone``).
         steps: the run that was opened on a guess; None: there is none, or it was a miss.
+        reply: the answer, where it needs no engine.
     """
 
     request: Request
@@ -51,12 +50,14 @@ class Cause(NamedTuple):
     bus_hop_ms: float = 0.0
     preemptive: str = ""
     steps: Steps | None = None
+    reply: Reply | None = None
 
 
 class Answering:
     """Answers one turn.
 
     Args:
+        degraded: what the caller gets where a stage is down.
         fillers: said where the caller waits; ``filler_ms``: for this long.
         tasks: keeps running tools; one that runs when the answer is interrupted still ends and is recorded.
     """
@@ -71,6 +72,7 @@ class Answering:
         clock: Clock,
         *,
         deadline_ms: int,
+        degraded: Degraded,
         manners: Manners,
         filler_ms: int,
         tasks: set[asyncio.Task[ToolResult]],
@@ -84,6 +86,7 @@ class Answering:
         self._toolbox = toolbox
         self._clock = clock
         self._deadline_ms = deadline_ms
+        self._degraded = degraded
         self._language = manners.language
         self._tasks = tasks
         self._used: set[str] = set()
@@ -104,6 +107,9 @@ class Answering:
     async def run(self) -> None:
         """Answer. Whatever goes wrong is recorded and apologised for; only a cancellation comes through."""
         steps = self._cause.steps
+        if self._cause.reply is not None:
+            self._reply(self._cause.reply)
+            return
         try:
             steps = steps or Steps(self._engine.open(self._cause.request), self._clock)
             await self._play(steps)
@@ -170,6 +176,8 @@ class Answering:
         self._record.sentence(self.utterance_id, utterance.next_index, text, self._language, filler=True)
 
     def _end(self, answer: Answer, steps: Steps) -> None:
+        menu, answer = self._degraded.follow(self._conversation, self.turn, answer)
+        self._add(menu)
         self._record.done(
             self.utterance_id,
             intent=answer.intent,
@@ -233,16 +241,32 @@ class Answering:
         return ToolResult(outcome.result, outcome.error)
 
     def _apologise(self, code: str, detail: str) -> None:
-        """Say that it went wrong, after what was said already, and listen on. What a caller hears of a stage that is
-        down is decided here and nowhere else."""
+        """No engine has answered: say what callers get then, after what was said already."""
         if code in WHY:
             ENGINES.error(self._engine.name, WHY[code])
         log.error(code, message=detail, call_id=self._conversation.call_id)
         self._record.failure(code, self.turn, detail)
-        begin = self._conversation.utterance(self.utterance_id).next_index
-        for index, text in enumerate(APOLOGY, begin):
-            self._record.sentence(self.utterance_id, index, text)
-        self._record.beside(self.utterance_id, timing=self.timing())
+        self._reply(self._degraded.down(self._conversation, self.turn, code))
+
+    def _reply(self, reply: Reply) -> None:
+        count_degraded(reply.stage, reply.what)
+        self._add(reply.sentences)
+        self._record.done(
+            self.utterance_id,
+            intent=self._conversation.intent,
+            then=reply.then,
+            listen_for=reply.listen_for,
+            slots=reply.slots,
+            timing=self.timing(),
+        )
+
+    def _add(self, texts: tuple[str, ...]) -> None:
+        """Sentences that are no engine's; those that a predecessor has said are not said again."""
+        utterance = self._conversation.utterance(self.utterance_id)
+        said = {utterance.sentences[index] for index in utterance.answer}
+        for text in texts:
+            if text not in said:
+                self._record.sentence(self.utterance_id, utterance.next_index, text, self._language)
 
     def _since(self, moment_us: int) -> float:
         """From the turn's end, as it was received, to a moment; 0 where that lies before it."""

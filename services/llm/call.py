@@ -16,6 +16,7 @@ from bus.consume import CallFeed, follow_call
 from bus.control import serve_control
 from bus.interface import Subscription
 from bus.logs import get_logger
+from bus.metrics import count_degraded
 from bus.ownership import Claim
 from bus.publish import Recorder
 from schemas.asr import AsrPreflight
@@ -54,8 +55,6 @@ SETTLE_MS = 100
 
 SAYINGS_LIMIT = 20
 """Texts of Say commands that may wait for their turn to be spoken."""
-
-CANNOT_TRANSFER = "I am sorry, I can not transfer you right now."
 
 
 class Received(NamedTuple):
@@ -142,7 +141,8 @@ class LlmCall:
         self.conversation.apply(event)
         match event:
             case AsrPreflight() if self._ready and not self._released:
-                self._guessing.think(event)
+                if not self._place.degraded.listens_itself(self.conversation):
+                    self._guessing.think(event)
             case TurnInterrupted():
                 self._interrupted_us = self._place.clock.now_us()
                 self._guessing.look()
@@ -203,6 +203,8 @@ class LlmCall:
                 await self._look_again(settling_ms)
             elif turn is not None:
                 await self._answer(turn)
+            elif self._place.degraded.voiceless(self.conversation) and self._room() is not None:
+                self._take_leave()
             elif (away := self._silence()) is not None:
                 self._ask(away)
             elif self._sayings and self._room() is not None:
@@ -233,15 +235,18 @@ class LlmCall:
         request = request_for(self.conversation, turn)
         if ended is not None:
             request = request._replace(text=ended.text, digits=ended.digits, why=ended.why)
+        request = place.degraded.asked(self.conversation, request)
         preemptive, guess = self._guessing.take(request)
+        reply = place.degraded.own(self.conversation, turn)
         answering = Answering(
-            Cause(request, received.at_us, received.bus_hop_ms, preemptive, guess),
+            Cause(request, received.at_us, received.bus_hop_ms, preemptive, guess, reply),
             self.conversation,
             self._record,
             place.engine,
             place.toolbox,
             place.clock,
             deadline_ms=place.settings.deadline_ms,
+            degraded=place.degraded,
             manners=place.manners,
             filler_ms=place.settings.filler_ms,
             tasks=self._tools,
@@ -268,8 +273,18 @@ class LlmCall:
         utterance_id = self._room()
         assert utterance_id is not None
         for index, text in enumerate(sentences):
-            self._record.sentence(utterance_id, index, text)
+            self._record.sentence(utterance_id, index, text, self._place.degraded.language)
         self._record.beside(utterance_id)
+
+    def _take_leave(self) -> None:
+        """Nothing of the last answers could be said: end the call. What a predecessor began to say is ended."""
+        degraded = self._place.degraded
+        utterance_id = degraded.leave_taking(self.conversation) or self._room()
+        assert utterance_id is not None
+        count_degraded("tts", "goodbye")
+        for index, text in enumerate(degraded.texts.later):
+            self._record.sentence(utterance_id, index, text, degraded.language)
+        self._record.beside(utterance_id, NextStep.HANG_UP)
 
     def _silence(self) -> TurnAway | None:
         away = self.conversation.pending_away()
@@ -290,7 +305,7 @@ class LlmCall:
     def _not_transferred(self, error: str) -> None:
         turn = self.conversation.current_turn()
         self._record.failure("not_supported", turn, f"the edge did not hand the caller over: {error}")
-        self._sayings.append((CANNOT_TRANSFER,))
+        self._sayings.append((self._place.degraded.texts.not_transferred,))
         self._wake.set()
 
     async def _end(self) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded
+from schemas.failure import Failure
 from schemas.llm import (
     APOLOGY_PART,
     UTTERANCES_PER_TURN,
@@ -34,6 +35,7 @@ from schemas.session import AuthenticationStatus, ConversationContext, Exchange,
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted
 from schemas.vad import VadStarted, VadStopped
 from services.llm.utterance import PLAYED, Utterance
+from services.resilience.attempts import TAKEOVER_HEARD
 
 HISTORY_LIMIT = 200
 """Exchanges kept in the context: a value of the bucket stays under 64 KiB with sentences of usual length."""
@@ -49,8 +51,11 @@ EVENTS = (
     "tool.*",
     "tts.done",
     "playout.*",
+    "failure",
 )
 """What is read of a call."""
+
+ENGINE_FAILURES = ("stage_down", "engine_failed", "engine_timeout")
 
 
 class Closing(NamedTuple):
@@ -74,6 +79,7 @@ class Conversation:
         injected: lines put into the context by command, as system exchanges; they are no events.
         last_turn: the last turn whose answer is complete; -1: not even the greeting.
         voiced_ms, silent_ms: where the caller began to speak last and fell silent last, caller's media time.
+        failed: turns that no engine has answered, with the code of the failure.
         away: ``turn.away`` by number; ``asked``: the utterance that was said to it.
     """
 
@@ -90,6 +96,7 @@ class Conversation:
     last_turn: int = -1
     voiced_ms: int = -1
     silent_ms: int = -1
+    failed: dict[int, str] = field(default_factory=dict)
     away: dict[int, TurnAway] = field(default_factory=dict)
     asked: dict[int, int] = field(default_factory=dict)
     intent: str = ""
@@ -121,6 +128,9 @@ class Conversation:
                 self.returned.setdefault(event.tool_call_id, event)
             case LlmSentence() | LlmDone():
                 self._said(event)
+            case Failure():
+                self._went_wrong(event)
+                return
             case _ if isinstance(event, PLAYED):
                 self.utterance(event.utterance_id).play(event)
             case _:
@@ -147,6 +157,11 @@ class Conversation:
             self.intent = event.intent or self.intent
             self.listen_for = event.listen_for
             self.slots = dict(event.slots)
+
+    def _went_wrong(self, event: Failure) -> None:
+        ours = event.stage == "llm" and event.code in ENGINE_FAILURES
+        if ours and event.caller_hears != TAKEOVER_HEARD:
+            self.failed.setdefault(event.turn, event.code)
 
     def is_void(self, utterance_id: int) -> bool:
         """Whether nobody goes on with it: interrupted, flushed at the edge, or overtaken by the apology of a stuck

@@ -17,6 +17,7 @@ from schemas.llm import NextStep
 from services.llm.agent_file import FIELD, GOAL, Agent, State, ToolUse
 from services.llm.digits import find_digits, spell
 from services.llm.engine import Answer, EngineError, Request, Sentence, Step, ToolCall, ToolResult
+from services.llm.menu import keys_of
 
 MAX_STATES = 50
 """States that one answer may run through. Circles in a file are found at load; this stops those through ``@goal``."""
@@ -57,6 +58,8 @@ def _understand(agent: Agent, here: str, request: Request, slots: dict[str, str]
             slots[state.collect.slot] = digits
             return state.collect.go
     intent = state.keys.get(keys) or state.keys.get(request.digits) or ""
+    if not intent and request.keyed:
+        intent = keys_of(agent, here).get(keys, "")
     if not intent:
         match = agent.matcher.best(request.text, agent.intents_of[here])
         intent = match.intent if match else ""

@@ -61,6 +61,8 @@ class Request(NamedTuple):
         customer_data: who the caller is, as far as tools that identify have verified it in this call
             (``services.llm.conversation.Conversation.customer_data``).
         failed_verifications: how often such a tool has said that the caller is nobody it knows.
+        keyed: the caller's speech is not understood at the moment, and the caller was told what the keys stand for
+            (``services.llm.degraded``).
     """
 
     call_id: str
@@ -75,6 +77,7 @@ class Request(NamedTuple):
     said: tuple[str, ...] = ()
     customer_data: dict[str, Any] = {}
     failed_verifications: int = 0
+    keyed: bool = False
 
 
 class Sentence(NamedTuple):
@@ -140,7 +143,8 @@ class Engine(Protocol):
     A run may be opened before the caller's turn has ended, on words that have stood still, and be cancelled without a
     word where they change (``services.llm.guessing``); a tool that such a run asks for is not run before the turn has
     ended. An engine whose agent has its own words for a wait or a silent caller tells them in an attribute ``manners``
-    (``services.llm.manners.Manners``).
+    (``services.llm.manners.Manners``). One that knows what the caller may want next tells it in a method
+    ``menu(state)`` (``services.llm.menu.Menu``, or None), for a time when only keys are understood.
     """
 
     @property

@@ -29,6 +29,7 @@ from services.llm.engine import (
     load_engine,
 )
 from services.llm.manners import Manners
+from services.llm.menu import Menu
 from services.llm.tools import ToolSpec
 from services.racing import EmptyError, Race, Reader, RubbishError, StalledError, broken_off, now_ms
 from services.resilience.attempts import Attempt, Attempts, Roster, StageDownError, Takeover
@@ -270,6 +271,11 @@ class FailoverEngine:
     def manners(self) -> Manners:
         manners: Manners = getattr(self._engines[0][1], "manners", Manners())
         return manners
+
+    def menu(self, state: str) -> Menu | None:
+        """What the keys stand for, by the first engine that knows the state."""
+        asked = (getattr(engine, "menu", None) for _, engine in self._engines)
+        return next((menu for ask in asked if ask is not None and (menu := ask(state)) is not None), None)
 
     async def warm(self) -> None:
         """Load every engine. Those that fail are left out, until they can be loaded.

@@ -18,6 +18,7 @@ from bus.logs import get_logger
 from schemas.asr import AsrPreflight
 from schemas.llm import utterance_of
 from services.llm.conversation import Conversation
+from services.llm.degraded import is_keyed, plain_slots
 from services.llm.engine import Answer, Engine, EngineError, Request, Run, Step, ToolCall
 
 log = get_logger(__name__)
@@ -42,10 +43,11 @@ def request_for(conversation: Conversation, turn: int, text: str = "", digits: s
         why=why,
         history=conversation.history(before_turn=turn, fillers=False),
         state=conversation.listen_for.state,
-        slots=dict(conversation.slots),
+        slots=plain_slots(conversation.slots),
         said=tuple(utterance.sentences[index] for index in utterance.answer) if utterance else (),
         customer_data=conversation.customer_data(),
         failed_verifications=_failed_verifications(conversation),
+        keyed=is_keyed(conversation.slots),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any, NamedTuple
@@ -21,6 +22,10 @@ from services.llm.deadline import Deadline
 
 DEFAULT_DEADLINE_MS = 5000
 """Deadline of one tool: the timeout of a bank's interface in requirements.md."""
+
+
+_MADE_UP = re.compile(r"(Invalid enum value|unknown field) (?:'.*'|\".*\"|`.*`)(?= - at |\Z)", re.DOTALL)
+"""What msgspec quotes of arguments that do not fit: names and values of whoever made them up."""
 
 
 class ToolError(Exception):
@@ -101,11 +106,12 @@ class Toolbox:
         spec = self.specs.get(name)
         if spec is None:
             known = ", ".join(sorted(self.specs)) or "none"
-            return ToolOutcome({}, "invalid_argument", f"there is no tool {name!r}; there are: {known}")
+            return ToolOutcome({}, "invalid_argument", f"there is no tool of the name asked for; there are: {known}")
         try:
             checked = msgspec.convert(arguments, spec.arguments)
         except msgspec.ValidationError as error:
-            return ToolOutcome({}, "invalid_argument", f"tool {name!r}: {error}")
+            told = _MADE_UP.sub(lambda match: match[1] or "", str(error))
+            return ToolOutcome({}, "invalid_argument", f"tool {name!r}: {told}")
         work = asyncio.get_running_loop().run_in_executor(self._executor, spec.function, checked, context)
         try:
             async with Deadline(self._clock, self._deadline_ms):

@@ -92,6 +92,19 @@ class Utterance:
         return max(self.sentences, default=-1) + 1
 
     @property
+    def reached(self) -> int:
+        """The furthest sentence of which something was heard, as far as it is known; -1: none."""
+        places = (place.index for place in (self.flushed, self.held) if place is not None)
+        return max((*self.marks, *places), default=-1)
+
+    @property
+    def mute(self) -> bool:
+        """Whether it is complete and nothing of the answer was synthesised as it stands."""
+        heard = (self.spoken.get(index) for index in self.answer)
+        said_else = all(done is not None and done.text is not None for done in heard)
+        return self.done is not None and bool(self.answer) and not self.void and said_else
+
+    @property
     def unsaid(self) -> bool:
         """Whether a sentence of it has yet to be heard to its end."""
         return not self.marks.issuperset(self.sentences)

@@ -15,6 +15,7 @@ from config.load import ConfigError, load
 from config.settings import Settings
 from schemas.session import CallSession, ConversationContext, Stage
 from services.llm.call import LlmCall
+from services.llm.degraded import degraded_of
 from services.llm.engine import Engine, EngineError
 from services.llm.failover import load_engines
 from services.llm.manners import manners_of
@@ -69,6 +70,7 @@ class Worker:
     async def bind(self) -> None:
         """Make ready what calls share. Raises ``BusError``."""
         settings, connection = self._settings, self._connection
+        manners = manners_of(self._engine, settings.llm)
         self._place = Workplace(
             connection=connection,
             worker=self._name,
@@ -78,7 +80,8 @@ class Worker:
             contexts=await TypedBucket.open(connection, "context", ConversationContext),
             sessions=await TypedBucket.open(connection, "calls", CallSession),
             settings=settings.llm,
-            manners=manners_of(self._engine, settings.llm),
+            manners=manners,
+            degraded=degraded_of(self._engine, manners.language, settings.failover.transfer_target),
             figures=self.owner.figures,
             context_ttl_us=settings.streams.context_ttl_min * MINUTE_US,
             providers={"asr": settings.asr.engine, "llm": settings.llm.engine, "tts": settings.tts.engine},

@@ -10,6 +10,7 @@ from bus.interface import Connection
 from bus.kv import TypedBucket
 from config.settings import LlmSection
 from schemas.session import CallSession, ConversationContext
+from services.llm.degraded import Degraded
 from services.llm.engine import Engine
 from services.llm.manners import Manners
 from services.llm.tools import Toolbox
@@ -31,6 +32,7 @@ class Workplace(NamedTuple):
     sessions: TypedBucket[CallSession]
     settings: LlmSection
     manners: Manners
+    degraded: Degraded
     figures: dict[str, float]
     context_ttl_us: int
     providers: dict[str, str]

@@ -89,6 +89,16 @@ def test_a_reason_of_a_newer_release_makes_no_series_of_its_own() -> None:
     assert value("callbus_interruptions_total", why="other") - before == 1
 
 
+def test_what_callers_got_of_a_stage_that_was_down_is_counted() -> None:
+    def count(stage: str, what: str) -> float:
+        return metrics.REGISTRY.get_sample_value("callbus_degraded_total", {"stage": stage, "what": what}) or 0.0
+
+    before = count("llm", "offer"), count("other", "other")
+    metrics.count_degraded("llm", "offer")
+    metrics.count_degraded("secret", "their words")
+    assert (count("llm", "offer"), count("other", "other")) == (before[0] + 1, before[1] + 1)
+
+
 def test_the_page_holds_no_identifier() -> None:
     metrics.observe_measured(MEASURED)
     port = free_port()
@@ -106,7 +116,7 @@ def test_the_page_holds_no_identifier() -> None:
         for sample in family.samples
         for key in sample.labels
     }
-    assert {key for _, key in labels} <= {"le", "engine", "subject", "stage", "why", "result"}
+    assert {key for _, key in labels} <= {"le", "engine", "subject", "stage", "why", "result", "what"}
 
 
 def test_nothing_is_bound_where_no_port_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

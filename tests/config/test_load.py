@@ -87,6 +87,29 @@ def test_document_is_current() -> None:
     assert DOCUMENT.read_text(encoding="utf-8") == document_text(), "run: make documents"
 
 
+@pytest.mark.parametrize(
+    ("variable", "text", "shown"),
+    [
+        ("OPENAI__BASE_URL", "https://me:planted@example.org/v1", "https://(hidden)@example.org/v1"),
+        (
+            "NATS__URL",
+            "nats://planted@a:4222,nats://me:planted@b:4222",
+            "nats://(hidden)@a:4222,nats://(hidden)@b:4222",
+        ),
+        ("PIPECAT__LLM_ARGUMENTS", '{"api_key": "pl\\"anted", "model": "m"}', '{"api_key": "(hidden)", "model": "m"}'),
+        ("PIPECAT__TTS_ARGUMENTS", '{"auth_token":"$MY_TOKEN"}', '{"auth_token":"$MY_TOKEN"}'),
+        ("OLLAMA__URL", "http://127.0.0.1:11434", "http://127.0.0.1:11434"),
+    ],
+)
+def test_a_secret_in_a_value_is_not_shown(variable: str, text: str, shown: str) -> None:
+    section, key = variable.lower().split("__")
+    environment = {f"CALLBUS_{variable}": text}
+    assert {f"{row.section}.{row.key}": row.value for row in rows(environment)}[f"{section}.{key}"] == shown
+    settings = load(environment)
+    assert getattr(getattr(settings, section), key) == text
+    assert repr(shown) in repr(settings)
+
+
 def test_a_secret_is_never_shown() -> None:
     found = {f"{row.section}.{row.key}": row for row in rows({"CALLBUS_OPENAI__API_KEY": "planted-secret"})}
     assert found["openai.api_key"].value == "(hidden)"

@@ -15,6 +15,7 @@ from services.llm.agent_check import build_agent
 from services.llm.agent_file import Agent, AgentFileError, find_agent, read_document
 from services.llm.engine import Answer, Capabilities, EngineError, Request, Step, ToolCall, ToolResult
 from services.llm.manners import Manners
+from services.llm.menu import Menu, menu_of
 from services.llm.tools import ToolError, ToolSpec, load_tools
 
 
@@ -68,6 +69,10 @@ class ScriptedEngine:
 
     async def warm(self) -> None:
         """Nothing is left to load."""
+
+    def menu(self, state: str) -> Menu | None:
+        """What the keys stand for in a state of the script."""
+        return menu_of(self.agent, state)
 
     def open(self, request: Request) -> ScriptedRun:
         return ScriptedRun(dialogue.answer(self.agent, request))

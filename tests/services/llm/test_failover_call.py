@@ -11,15 +11,17 @@ import pytest
 from bus import metrics
 from schemas.failure import Failure
 from schemas.llm import LlmDone, ToolCalled
-from services.llm.answering import APOLOGY
 from services.llm.engine import ToolCall
 from services.llm.tools import ToolContext, ToolSpec
 from services.resilience.attempts import TAKEOVER_HEARD
+from services.text.courtesies import courtesies
 from tests.fakes.virtual import run_virtual
 from tests.services.llm.engines import BrokenEngine
 from tests.services.llm.harness import World, settings_with
 from tests.services.llm.test_failover import virtual
 from tests.services.llm.thinkers import HANG, Thinker, panel
+
+APOLOGY = courtesies("en").wrong
 
 pytestmark = pytest.mark.unit
 

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -137,8 +137,28 @@ class TestToolbox:
             assert "42711" not in outcome.detail
         assert not ran
         outcome = await box.call("jump", {}, context())
-        assert (outcome.error, outcome.detail) == ("invalid_argument", "there is no tool 'jump'; there are: look")
+        assert (outcome.error, outcome.detail) == (
+            "invalid_argument",
+            "there is no tool of the name asked for; there are: look",
+        )
         assert (await box.call("look", {"card_last_four": "4271"}, context())).error == ""
+
+    async def test_what_is_told_of_wrong_arguments_quotes_none(self) -> None:
+        class Choice(msgspec.Struct, forbid_unknown_fields=True):
+            kind: Literal["credit", "debit"] = "credit"
+
+        box = Toolbox([ToolSpec("look", "Looks", Choice, lambda arguments, context: {})], executor=InlineExecutor())
+        for name, arguments in (
+            ("look", {"kind": "it's 4271 `or` - at 42"}),
+            ("look", {"it's 4271 `or` - at 42": 1}),
+            ("it's 4271", {}),
+        ):
+            outcome = await box.call(name, arguments, context())
+            assert outcome.error == "invalid_argument"
+            assert "42" not in outcome.detail
+        assert (await box.call("look", {"kind": 5}, context())).detail.endswith(
+            "Expected `str`, got `int` - at `$.kind`"
+        )
 
     async def test_what_a_tool_raises_becomes_an_outcome(self) -> None:
         def refuse(arguments: Any, context: ToolContext) -> dict[str, Any]:

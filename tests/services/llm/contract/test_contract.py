@@ -17,11 +17,13 @@ import pytest
 from bus.clock import SystemClock
 from schemas.failure import Failure
 from schemas.session import Exchange, Speaker
-from services.llm.answering import APOLOGY
 from services.llm.engine import Answer, EngineError, Request, Sentence, Step, ToolCall, ToolResult
+from services.text.courtesies import courtesies
 from tests.services.llm.chat.model import Reply, asks, play, says
 from tests.services.llm.contract.cases import ANSWER, CASES, SENTENCES, EngineCase, Made, Plan
 from tests.services.llm.harness import World, settings_with
+
+APOLOGY = courtesies("en").wrong
 
 pytestmark = pytest.mark.contract
 
