@@ -21,7 +21,7 @@ from services.asr.hearing import BYTES_PER_TICK, TICKS_PER_MS, Piece
 from services.asr.loading import EngineChoiceError
 from services.asr.pool import THREADS, WAITING_THREADS, EnginePool
 from services.asr.recognition import Outcome, Recognition
-from services.resilience.attempts import CUT, FAILED, TIMEOUT, Attempt, Attempts, Roster, Takeover
+from services.resilience.attempts import CUT, EMPTY, FAILED, TIMEOUT, Attempt, Attempts, Roster, Takeover
 from services.warming import Warming, names_of
 
 log = get_logger(__name__)
@@ -118,6 +118,8 @@ class FailoverRecognition:
         self._pause: Timer | None = None
         self._pausing: Attempt | None = None
         self._held: Outcome | None = None
+        self._doubted: tuple[Attempt, Outcome] | None = None
+        self._rested_us = 0
         self._next()
 
     @property
@@ -136,6 +138,8 @@ class FailoverRecognition:
         if self._work is not None and self._pause is None:
             self._work[0].feed(piece)
             self._watch()
+            if self._lags():
+                self._give_up(f"{self._engine.attempt_ms} ms behind the caller")
 
     def finish(self) -> None:
         """No more audio: the outcome is wanted."""
@@ -153,6 +157,8 @@ class FailoverRecognition:
         self._stop_timers()
         if self._pausing is not None:
             self._pausing.let_go(self._now_ms(), waited_ms=0.0, limit_ms=self._limit_ms(), output=False)
+        if self._doubted is not None:
+            self._doubted[0].let_go(self._now_ms(), waited_ms=0.0, limit_ms=self._limit_ms(), output=False)
         self._drop(self._limit_ms())
 
     # -- engines ---------------------------------------------------------------------------------------------------
@@ -160,6 +166,9 @@ class FailoverRecognition:
     def _next(self) -> None:
         """Have the next engine begin, at once or after a pause; where none is left, that is the outcome."""
         self._stop_timers()
+        if self._doubted is not None:
+            self._believe(*self._doubted)
+            return
         attempt = self._attempts.next(self._now_ms())
         if attempt is None:
             outcome = Outcome(self._partial, 0.0, (), "stage_down", str(self._attempts.down()))
@@ -191,6 +200,7 @@ class FailoverRecognition:
         )
         self._work = (recognition, attempt)
         self._heard, self._catching_up = False, bool(self._pieces)
+        self._rested_us = self._clock.elapsed_us()
         for piece in list(self._pieces):
             if self._at_work(attempt):
                 recognition.feed(piece)
@@ -244,6 +254,7 @@ class FailoverRecognition:
         if not self._at_work(attempt) or self._work is None or self._work[0].busy:
             return
         self._catching_up = False
+        self._rested_us = self._clock.elapsed_us()
         text, self._unsaid = self._unsaid, None
         if text is not None and text != self._partial:
             self._partial = text
@@ -259,9 +270,35 @@ class FailoverRecognition:
             self._failed(attempt, outcome, "too much text")
             return
         self._work = None
+        if outcome.text.strip():
+            if self._doubted is not None:
+                self._doubted[0].failed(self._now_ms(), EMPTY, "no words")
+            self._believe(attempt, outcome)
+        elif self._doubted is not None:
+            attempt.succeeded(self._now_ms())
+            self._believe(*self._doubted)
+        elif not self._doubt(attempt, outcome):
+            self._believe(attempt, outcome)
+
+    def _believe(self, attempt: Attempt, outcome: Outcome) -> None:
         attempt.succeeded(self._now_ms())
-        self._tell_takeovers(attempt)
+        if self._doubted is None or self._doubted[0] is not attempt:
+            self._tell_takeovers(attempt)
         self._end(outcome._replace(engine=self._engine.engines[attempt.index].name))
+
+    def _doubt(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """An engine heard no words in what was taken for speech: have another one hear it as well, where there is one.
+        Who listens for phrases may have heard other ones; that is no reason for doubt."""
+        if self._listen_for.phrases and self._engine.engines[attempt.index].capabilities.grammars:
+            return False
+        second = self._attempts.next(self._now_ms(), beside=attempt.index)
+        if second is None:
+            return False
+        self._stop_timers()
+        self._tell_takeovers(attempt)
+        self._doubted = attempt, outcome
+        self._begin(second)
+        return True
 
     def _failed(self, attempt: Attempt, outcome: Outcome, kind: str) -> None:
         if self._at_work(attempt):
@@ -308,17 +345,27 @@ class FailoverRecognition:
         due_us = self._work_due_us()
         if self._over or due_us is None or self._work is None:
             return
-        recognition, attempt = self._work
         if due_us > self._clock.elapsed_us():
             self._watch()
-        elif self._attempts.others(self._now_ms(), attempt.index):
-            kind = f"nothing for {self._engine.attempt_ms} ms"
-            log.error("engine_timeout", message=f"engine {attempt.name}: {kind}")
-            self._work = None
-            recognition.abandon()
-            attempt.failed(self._now_ms(), TIMEOUT, kind)
-            self._next()
+        elif self._doubted is not None or self._attempts.others(self._now_ms(), self._work[1].index):
+            self._give_up(f"nothing for {self._engine.attempt_ms} ms")
         # Else it has the time that the last one has: its own deadline ends it.
+
+    def _lags(self) -> bool:
+        """Whether who is at work, and others could be, hears more slowly than the caller speaks."""
+        if self._work is None or self._catching_up or self._work[0].behind_ms < self._engine.attempt_ms:
+            return False
+        busy_ms = (self._clock.elapsed_us() - self._rested_us) / 1000
+        return busy_ms >= self._engine.attempt_ms and self._attempts.others(self._now_ms(), self._work[1].index)
+
+    def _give_up(self, kind: str) -> None:
+        """Who is at work has let its time pass."""
+        assert self._work is not None
+        (recognition, attempt), self._work = self._work, None
+        log.error("engine_timeout", message=f"engine {attempt.name}: {kind}")
+        recognition.abandon()
+        attempt.failed(self._now_ms(), TIMEOUT, kind)
+        self._next()
 
     def _limit_ms(self) -> float:
         return float(self._engine.attempt_ms)

@@ -91,6 +91,11 @@ class Recognition:
         return self._given_us if self._busy and not self._over else None
 
     @property
+    def behind_ms(self) -> float:
+        """Audio that waits for the engine."""
+        return len(self._waiting) / (TICKS_PER_MS * BYTES_PER_TICK)
+
+    @property
     def busy(self) -> bool:
         """The engine has audio or an end to work on."""
         return not self._over and (self._busy or len(self._waiting) >= self._batch_bytes or self._finishing)

@@ -39,6 +39,8 @@ class EarRun:
             self._misbehave()
         if self.what == "none":
             return None  # type: ignore[return-value]
+        if self.what == "empty":
+            return Transcript("")
         return Transcript("x" * 5000 if self.what == "flood" else heard(self.pcm), 0.9)
 
     def cancel(self) -> None:
@@ -54,13 +56,21 @@ class EarRun:
 
 class Ear:
     """Hears according to its plans, one a run, and then well: ``open``, ``raise 10``, ``hang 10`` (at that frame),
-    ``raise-end``, ``hang-end``, ``no-text 10``, ``none``, ``flood``."""
+    ``raise-end``, ``hang-end``, ``no-text 10``, ``none``, ``empty``, ``flood``."""
 
     def __init__(
-        self, name: str, *plans: str, blocking: bool = False, partials: bool = True, rate_hz: int = 8000
+        self,
+        name: str,
+        *plans: str,
+        blocking: bool = False,
+        partials: bool = True,
+        rate_hz: int = 8000,
+        grammars: bool = False,
     ) -> None:
         self.name = name
-        self.capabilities = Capabilities(blocking=blocking, partials=partials, sample_rates_hz=(rate_hz,))
+        self.capabilities = Capabilities(
+            blocking=blocking, partials=partials, sample_rates_hz=(rate_hz,), grammars=grammars
+        )
         self.plans = list(plans)
         self.always = ""
         self.opened = 0

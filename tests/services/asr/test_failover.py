@@ -16,9 +16,10 @@ from schemas.llm import ListenFor
 from services.asr.failover import FailoverEngine, FailoverRecognition, load_engines
 from services.asr.hearing import Piece
 from services.asr.loading import EngineChoiceError
+from services.asr.pool import EnginePool
 from services.asr.recognition import Outcome
 from services.asr.worker import load_models
-from services.resilience.attempts import CUT, FAILED, TIMEOUT, Takeover
+from services.resilience.attempts import CUT, EMPTY, FAILED, TIMEOUT, Takeover
 from tests.services.asr.ears import Ear, frame, heard, relay
 from tests.services.resilience.test_attempts import Counted
 
@@ -28,7 +29,12 @@ pytestmark = pytest.mark.unit
 class Speech:
     """A recognition, and what it said."""
 
-    def __init__(self, engine: FailoverEngine, clock: ManualClock | None = None) -> None:
+    def __init__(
+        self,
+        engine: FailoverEngine,
+        clock: ManualClock | None = None,
+        listen_for: ListenFor = ListenFor(),  # noqa: B008
+    ) -> None:
         self.clock = clock or ManualClock()
         self.partials: list[str] = []
         self.outcomes: list[Outcome] = []
@@ -38,7 +44,7 @@ class Speech:
         self.frames = 0
         self.recognition = FailoverRecognition(
             engine,
-            ListenFor(),
+            listen_for,
             clock=self.clock,
             deadline_ms=3000,
             on_partial=self.partials.append,
@@ -369,3 +375,85 @@ async def test_an_engine_that_hangs_while_it_loads_takes_no_thread_of_the_proces
     first.free.set()
     await until(lambda: engine.roster.allows(0, 0))
     engine.close()
+
+
+# -- words that were not heard ---------------------------------------------------------------------------------------
+
+
+async def test_who_heard_no_words_is_not_believed_where_another_one_hears_some() -> None:
+    figures = Counted()
+    speech = Speech(relay(Ear("first", "empty", partials=False), Ear("second"), figures=figures))
+    outcome = await (await speech.say(50)).finish()
+    assert (outcome.text, outcome.engine) == (heard(b"".join(map(frame, range(50)))), "second")
+    assert speech.takeovers == ["engine first: no words; second took over"]
+    assert figures.of("error") == [("first", EMPTY)]
+
+
+@pytest.mark.parametrize("plan", ["empty", "raise-end", "hang-end"])
+async def test_who_heard_no_words_is_believed_where_nobody_hears_any(plan: str) -> None:
+    figures = Counted()
+    second = Ear("second", plan, blocking=True)
+    speech = Speech(relay(Ear("first", "empty"), second, figures=figures))
+    await speech.say(50)
+    speech.recognition.finish()
+    if plan == "hang-end":
+        await until(lambda: second.hanging)
+        await speech.clock.advance(3000)
+    await until(lambda: speech.outcomes)
+    second.free.set()
+    assert [(outcome.text, outcome.error, outcome.engine) for outcome in speech.outcomes] == [("", "", "first")]
+    assert speech.takeovers == []
+    assert [engine for engine, _ in figures.of("error")] == ([] if plan == "empty" else ["second"])
+
+
+async def test_who_listens_for_phrases_may_hear_none_of_them() -> None:
+    phrases = ListenFor(phrases=("yes", "no"))
+    speech = Speech(relay(Ear("first", "empty", grammars=True), Ear("second")), listen_for=phrases)
+    assert (await (await speech.say(50)).finish()).text == ""
+    assert speech.ears[1].opened == 0
+
+
+async def test_a_call_that_ends_while_another_one_listens_says_nothing() -> None:
+    second = Ear("second", "hang-end", blocking=True)
+    speech = Speech(relay(Ear("first", "empty"), second))
+    await speech.say(50)
+    speech.recognition.finish()
+    await until(lambda: second.hanging)
+    speech.recognition.cancel()
+    second.free.set()
+    assert speech.outcomes == []
+
+
+class SlowPool:
+    """Does a job where it is told to."""
+
+    def __init__(self) -> None:
+        self._jobs: list[Callable[[], None]] = []
+
+    def submit(self, work: Callable[[], object], done: Callable[[object, None], None]) -> object:
+        self._jobs.append(lambda: done(work(), None))
+        return object()
+
+    def replace_thread(self, job: object) -> None:
+        """There is none."""
+
+    def work(self) -> None:
+        if self._jobs:
+            self._jobs.pop(0)()
+
+
+@pytest.mark.parametrize(("every", "late"), [(4, False), (20, True)])
+async def test_who_hears_more_slowly_than_the_caller_speaks_is_not_waited_for_at_the_end(
+    every: int, late: bool
+) -> None:
+    engine = relay(Ear("first", blocking=True), Ear("second"), attempt_ms=600)
+    pool = SlowPool()
+    engine.pools[0] = cast(EnginePool, pool)
+    speech = Speech(engine)
+    for number in range(100):
+        speech.recognition.feed(Piece(20.0 * number, number, frame(number)))
+        if number % every == every - 1:
+            pool.work()
+        await speech.clock.advance(20)
+    assert bool(speech.ears[1].opened) is late
+    assert speech.takeovers == (["engine first: 600 ms behind the caller; second took over"] if late else [])
