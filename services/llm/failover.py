@@ -187,7 +187,7 @@ class FailoverRun:
         """Whoever goes on with the answer; None: nobody is wanted any more."""
         if self._over:
             return None
-        request = self._request._replace(said=tuple(self._said))
+        request = self._told()
         self._race = Race(
             self._attempts,
             lambda index: _Thinking(self._engines[index][1], self._engines[index][0], request, self._returned),
@@ -202,6 +202,19 @@ class FailoverRun:
         self.engine = won[0].engine.name
         self.takeovers += self._attempts.takeovers(won[1])
         return won
+
+    def _told(self) -> Request:
+        """What the next engine is told: the request, and what has come of it since."""
+        data, failed = dict(self._request.customer_data), self._request.failed_verifications
+        identifying = {spec.name for _, engine in self._engines for spec in engine.tools if spec.identifies}
+        for returned in self._returned:
+            if returned.name in identifying and not returned.result.error:
+                found = returned.result.result
+                data |= (
+                    {key: value for key, value in found.items() if key != "verified"} if found.get("verified") else {}
+                )
+                failed += not found.get("verified")
+        return self._request._replace(said=tuple(self._said), customer_data=data, failed_verifications=failed)
 
     async def _step(self, thinking: _Thinking, attempt: Attempt) -> Step | None:
         """The next step of whoever answers; None: another one has to go on."""
