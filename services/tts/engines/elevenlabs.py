@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+from bus.logs import get_logger
 from config.engine_sections import ElevenlabsSection
 from config.settings import Settings, TtsSection
 from services.packages import installed
@@ -17,6 +18,8 @@ from services.tts.engine import Capabilities, Engine, EngineChoiceError, EngineE
 from services.tts.engines._elevenlabs_errors import KEY, ElevenlabsError, as_choice, error_of
 from services.tts.engines._elevenlabs_stream import PcmReader, StreamReader, TimedReader
 from services.tts.sentences import split_text
+
+log = get_logger(__name__)
 
 EXTRA = "elevenlabs"
 KEY_VARIABLE = "ELEVENLABS_API_KEY"
@@ -70,6 +73,10 @@ class ElevenlabsEngine:
         # What stands behind the id in a line of ``list_voices`` is its name.
         self.voice = section.voice.partition(" ")[0]
         self._speed = min(SPEEDS[1], max(SPEEDS[0], speed))
+        if self._speed != speed:
+            log.warning(
+                "speed_limited", message=f"[tts] speed = {speed}: ElevenLabs goes no further than {self._speed}"
+            )
         self._key = key
         self._session: Any = None
 

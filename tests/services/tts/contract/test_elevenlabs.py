@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from config.engine_sections import ElevenlabsSection
 from config.settings import Settings, TtsSection
@@ -87,8 +88,10 @@ async def test_a_text_longer_than_a_request_is_asked_for_in_several_and_its_time
 
 async def test_what_is_asked_for(server, make):
     await chunks_of(make(), language="de-DE")
-    await chunks_of(make(speed=2.0, model="eleven_multilingual_v2"), language="de-DE")
-    await chunks_of(make(speed=0.9), language="tlh")
+    with capture_logs() as logs:
+        await chunks_of(make(speed=2.0, model="eleven_multilingual_v2"), language="de-DE")
+        await chunks_of(make(speed=0.9), language="tlh")
+    assert [line["message"] for line in logs] == ["[tts] speed = 2.0: ElevenLabs goes no further than 1.2"]
     assert server.bodies == [
         {"text": TEXT, "model_id": "eleven_flash_v2_5", "language_code": "de"},
         {"text": TEXT, "model_id": "eleven_multilingual_v2", "voice_settings": {"speed": 1.2}},
