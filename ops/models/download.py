@@ -236,6 +236,11 @@ class Download:
             self._check_range(headers.get("Content-Range", ""), found)
         else:
             self.discard()
+            if not (said.isdecimal() or response.chunked or self._wanted.size_bytes or self._wanted.sha256):
+                raise DownloadError(
+                    f"{self._wanted.url}: the server does not say how long the file is, so one that is cut would be "
+                    "taken for whole; say what it must have: --sha256"
+                )
             self._total = length
             with _on_this_disk(self._version_file):
                 self._version_file.write_bytes(msgspec.json.encode(found))

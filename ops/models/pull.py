@@ -189,6 +189,8 @@ def source_of(model: Model, file: ModelFile, origin: str) -> str:
     if not origin:
         return file.url
     if is_address(origin):
+        if "@" in urlsplit(origin).netloc:
+            raise PullError("--from: an address holds no user and no password")
         if origin.endswith("/"):
             return origin + _name_in(model, file)
         if len(model.files) == 1:

@@ -163,9 +163,19 @@ def test_another_size_is_said_before_anything_is_fetched(server: ModelServer, pa
     assert not part.exists()
 
 
-def test_a_length_that_nobody_said_ends_with_the_connection(server: ModelServer, part: Path) -> None:
-    server.put("/model", DATA, lengthless=True)
-    assert fetch(server, part).size_bytes == len(DATA)
+@pytest.mark.parametrize("length", [{}, {"Content-Length": "many"}])
+def test_a_length_that_nobody_said_is_found_by_the_checksum(
+    length: dict[str, str], server: ModelServer, part: Path
+) -> None:
+    server.put("/model", DATA, lengthless=True, headers=length)
+    assert fetch(server, part, sha256=sha256(DATA)).size_bytes == len(DATA)
+
+
+def test_what_could_be_cut_unseen_is_not_fetched(server: ModelServer, part: Path) -> None:
+    server.put("/model", DATA, lengthless=True, cuts=[10_000])
+    with pytest.raises(DownloadError, match=r"how long the file is.*--sha256"):
+        fetch(server, part)
+    assert not part.exists()
 
 
 def test_too_little_without_a_length_is_found_by_the_size(server: ModelServer, part: Path) -> None:
@@ -193,11 +203,6 @@ def test_a_redirect_from_https_to_less_is_not_followed() -> None:
         with pytest.raises(DownloadError, match="not https"):
             SafeRedirects().redirect_request(request, None, 302, "Found", {}, target)
     assert SafeRedirects().redirect_request(request, None, 302, "Found", {}, "https://cdn.example.org/m") is not None
-
-
-def test_a_length_that_is_no_number_is_none(server: ModelServer, part: Path) -> None:
-    server.put("/model", DATA, lengthless=True, headers={"Content-Length": "many"})
-    assert fetch(server, part).sha256 == sha256(DATA)
 
 
 @pytest.mark.parametrize(

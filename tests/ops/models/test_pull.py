@@ -210,6 +210,11 @@ class TestOrigins:
         assert (tmp_path / "brought.gguf").exists(), "it is copied"
         assert server.asked == []
 
+    def test_an_address_with_a_password(self, server: ModelServer, store: Store) -> None:
+        with pytest.raises(PullError, match="no password") as error:
+            pull(store, one_file(server, DATA), "https://me:planted@example.org/m.gguf")
+        assert "planted" not in str(error.value)
+
     def test_a_file_that_is_another(self, server: ModelServer, store: Store, tmp_path: Path) -> None:
         (tmp_path / "brought.gguf").write_bytes(noise(60_000, seed=4))
         with pytest.raises(PullError, match="should have"):
