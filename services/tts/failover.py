@@ -49,6 +49,7 @@ class FailoverRun:
         self._speaking: tuple[Speaking, Attempt] | None = None
         self._given_bytes = 0
         self._heard_until_ms = 0.0
+        self._starved_ms = 0.0
         self._over = False
 
     def cancel(self) -> None:
@@ -105,12 +106,14 @@ class FailoverRun:
         if won is None or self._over:
             return None
         self._speaking = won
+        self._heard_until_ms, self._starved_ms = max(now_ms(), self._heard_until_ms), 0.0
         speaking, attempt = won
         self.engine = speaking.voice.engine.capabilities.name
         self.takeovers += self._attempts.takeovers(attempt)
         return speaking
 
     def _given(self, chunk: SpeechChunk) -> SpeechChunk:
+        self._starved_ms += max(0.0, now_ms() - self._heard_until_ms)
         self._given_bytes += len(chunk.pcm)
         chunk_ms = 1000 * len(chunk.pcm) / PCM_SAMPLE_BYTES / self._manner.rate_hz
         self._heard_until_ms = max(now_ms(), self._heard_until_ms) + chunk_ms
@@ -124,10 +127,12 @@ class FailoverRun:
 
     def _patience_ms(self, waited_ms: float = 0.0) -> float:
         """For how long it is no failure that no audio comes, counted from ``waited_ms`` ago: as long as what was given
-        can be heard, since an engine may do first what is needed first, but so that the next one still has time."""
+        can be heard, since an engine may do first what is needed first, but so that the next one still has time. The
+        gaps of one that is slower than speech are counted together."""
         attempt_ms, deadline_ms = self._section.attempt_ms, self._section.deadline_ms
-        heard_ms = self._heard_until_ms - now_ms() + waited_ms
-        return max(attempt_ms, min(heard_ms, deadline_ms - attempt_ms))
+        heard_ms = max(0.0, self._heard_until_ms - now_ms() + waited_ms)
+        patience_ms = max(attempt_ms, min(heard_ms, deadline_ms - attempt_ms))
+        return max(0.0, min(patience_ms, heard_ms + attempt_ms - self._starved_ms))
 
     def _rest(self, speaking: Speaking, text: str) -> str | None:
         """What is still to be said of ``text``; None: nothing."""
@@ -141,6 +146,8 @@ class FailoverRun:
             speaking.voice.pace.learn(text, speaking.given_ms - speaking.silence_ms)
             return None
         why, kind = broken_off(error)
+        if self._starved_ms and isinstance(error, StalledError):
+            kind = f"slower than speech by more than {self._section.attempt_ms} ms"
         log.warning("engine_error", message=f"engine {attempt.name}: {explain(error)}", engine=attempt.name, why=why)
         attempt.failed(now_ms(), why, kind, output=True)
         rest = without_words(text, speaking.words_said())

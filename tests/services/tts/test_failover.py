@@ -232,6 +232,17 @@ async def test_an_engine_may_take_its_time_while_there_is_something_to_be_heard(
 
 
 @virtual
+async def test_the_gaps_of_an_engine_that_is_slower_than_speech_are_counted_together():
+    first, second = Actor("a", level=A), Actor("b", level=B)
+    first.scripts = [[each for chunk in first.speech(TEXT) for each in (chunk, 0.45)]]
+    said = await say(troupe(first, second))
+    assert said.levels[0] == (A, 800), "200 ms each, and 250 ms of silence after each"
+    assert said.takeovers == ["engine a: slower than speech by more than 800 ms; b took over"]
+    first.scripts = [[each for chunk in first.speech(TEXT) for each in (chunk, 0.21)]]
+    assert (await say(troupe(first, second))).levels == [(A, WHOLE)]
+
+
+@virtual
 async def test_audio_without_end_is_stopped():
     first, second = Actor("a", level=A), Actor("b", level=B)
     first.scripts = [[tone(A, 1000)] * 1000]
