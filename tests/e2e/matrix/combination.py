@@ -161,7 +161,9 @@ def _row(combination: Combination, facts: Mapping[str, Any], unclear: str, secon
     wrong = [finding["text"] for finding in facts["events"] if not finding["ok"]]
     if facts["judged_by"] == "audio" and facts["missing"]:
         heard = " / ".join(utterance["text"] for utterance in facts["heard"])
+        line = facts["report"]["received"]
         wrong.append(f"not heard: {'; '.join(facts['missing'])}; but: {heard}")
+        wrong.append(f"packets lost {line['lost']}, late {line['late']}, of {line['frames']}")
     times = [found["e2e_latency"] for found in facts["latencies_ms"].values() if "e2e_latency" in found]
     return Row(
         combination,
