@@ -1,8 +1,7 @@
 """A call as a person wants to see it, folded out of its events: who said what when, and how long each turn took.
 
-Pure: events in, a view out. Latency names and definitions are the field's (LiveKit's seven, in seconds there, in
-milliseconds here): the clock starts at the caller's last voiced sample and ends at the first audible sample sent. They
-are computed here from the events of the stages, also where the call holds no ``turn.measured``.
+Pure: events in, a view out. Latencies (ms) are LiveKit's seven: their clock starts at the caller's last voiced sample
+and ends at the first audible sample sent. They are computed here, also where the call holds no ``turn.measured``.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from ops.engines_used import EnginesUsed, count_engine
 from schemas.asr import AsrFinal
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallHeld, CallOffered, DtmfIn
@@ -159,6 +159,7 @@ class CallView:
     away: list[TurnAway] = field(default_factory=list)
     unanswered: list[Unanswered] = field(default_factory=list)
     measured: dict[int, TurnMeasured] = field(default_factory=dict)
+    engines: EnginesUsed = field(default_factory=dict)
     events: int = 0
 
     @property
@@ -203,6 +204,7 @@ class _Fold:
         """Take the next event."""
         view = self.view
         view.events += 1
+        count_engine(view.engines, event)
         view.call_id = view.call_id or event.call_id
         view.tenant = view.tenant or event.tenant
         match event:

@@ -6,6 +6,7 @@ may be one that the recogniser does not understand: the events then say whether 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -93,8 +94,8 @@ def answered_turns(view: CallView, goal: EventGoal) -> AnsweredTurns:
     return AnsweredTurns(len(said), sum(count >= goal.answers for count in answers))
 
 
-def judge_events(view: CallView, goal: EventGoal) -> tuple[Finding, ...]:
-    """Hold a call against what its events must show."""
+def judge_events(view: CallView, goal: EventGoal, idle: Sequence[str] = ()) -> tuple[Finding, ...]:
+    """Hold a call against what its events must show. ``idle``: chosen engines for which others stood in."""
     understood, answered = answered_turns(view, goal)
     codes = sorted({failure.code for failure in view.failures})
     ended = view.ended
@@ -111,6 +112,7 @@ def judge_events(view: CallView, goal: EventGoal) -> tuple[Finding, ...]:
             f"{len(view.failures)} failures, of at most {goal.failures}" + (f": {', '.join(codes)}" if codes else ""),
         ),
         Finding(orderly, f"the call ended: {how}; wanted is: {' or '.join(goal.ended)}"),
+        *(Finding(False, text) for text in idle),
     )
 
 
@@ -152,7 +154,12 @@ def judgement_lines(judgement: Judgement) -> list[str]:
             lines.append(f"judged by the audio: {found}")
         lines.append(f"judged by the events, which decide: {decision.why}")
         lines += [f"  {'ok ' if finding.ok else 'NOT'}  {finding.text}" for finding in judgement.events]
-        return [*lines, "GOAL REACHED: the events show a conversation" if judgement.reached else "GOAL NOT REACHED"]
+        return [
+            *lines,
+            "GOAL REACHED: every turn was answered; what was said, nobody judged"
+            if judgement.reached
+            else "GOAL NOT REACHED",
+        ]
     if judgement.reached:
         return [*lines, "GOAL REACHED: the caller heard everything that was to be heard, in order"]
     return [*lines, "GOAL NOT REACHED"]

@@ -27,6 +27,7 @@ from ops.callview import CallView, view_of
 from ops.demonstration import LiveTranscript, caller_side, stored_lines
 from ops.engine_checks import check_engines
 from ops.engines import engine_options, overrides, ready_timeout_s, with_overrides
+from ops.engines_used import idle_engines, used_text
 from ops.hearing import Demonstration, EventGoal, Judge, load_demonstration
 from ops.judging import Decision, How, Judgement, answered_turns, decide, judge_events, judgement_lines
 from ops.page import latency_lines
@@ -50,6 +51,8 @@ class Outcome:
     goal: EventGoal
     wav: Path
     stored: list[str]
+    idle: tuple[str, ...]
+    """Chosen engines for which others stood in, a sentence each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +216,10 @@ async def _call(supervisor: Supervisor, target: str, plan: Plan) -> Outcome:
     rendering = await render_call(connection, call_id, tenant)
     wav = plan.output / f"callbus-demo-{call_id[-8:]}.wav"
     await asyncio.to_thread(wav.write_bytes, rendering.wav())
-    events = judge_events(view, plan.demonstration.events)
+    idle = tuple(idle_engines(view.engines, plan.settings))
+    events = judge_events(view, plan.demonstration.events, idle)
     stored = await stored_lines(connection, call_id, tenant)
-    return Outcome(report, view, Judgement(plan.decision, None, events), plan.demonstration.events, wav, stored)
+    return Outcome(report, view, Judgement(plan.decision, None, events), plan.demonstration.events, wav, stored, idle)
 
 
 def _script(plan: Plan) -> CallScript:
@@ -254,6 +258,8 @@ def _page(outcome: Outcome, nats_url: str) -> list[str]:
     seconds = outcome.report.duration_ms / 1000
     lines = ["", *latency_lines(outcome.view), "", "on JetStream, stream CALLS:", *outcome.stored, ""]
     lines += [f"the call as the stream holds it: {outcome.wav} ({seconds:.1f} s; caller left, agent right)", ""]
+    lines += [f"engines that did the work: {used_text(outcome.view.engines)}"]
+    lines += [*(f"NOT as chosen: {text}" for text in outcome.idle), ""]
     lines += judgement_lines(outcome.judgement)
     lines += ["", "try next:"]
     if nats_url:
@@ -286,6 +292,8 @@ def _json(outcome: Outcome) -> str:
             "events": [finding._asdict() for finding in judgement.events],
             "call_id": outcome.view.call_id,
             "wav": str(outcome.wav),
+            "engines": outcome.view.engines,
+            "stood_in": outcome.idle,
             "turns": answered_turns(outcome.view, outcome.goal)._asdict(),
             "failures": sorted(failure.code for failure in outcome.view.failures),
             "latencies_ms": {turn.turn: turn.latencies_ms for turn in outcome.view.turns.values()},

@@ -10,6 +10,7 @@ import click
 from bus.consume import read_call
 from ops.callview import CallView, describe_failure, view_of
 from ops.content import without_content, words_of
+from ops.engines_used import used_text
 from ops.page import latency_lines, transcript_lines, turn_lines
 from ops.rendering import holes, read_chunks
 from ops.session import as_json_text, bus, find_call, json_option, nats_option, run
@@ -87,6 +88,8 @@ def _head(view: CallView) -> list[str]:
     lines = [f"call {view.call_id}  tenant {view.tenant}  {view.state}  {view.events} events"]
     if view.answered is not None:
         lines.append(f"edge {view.answered.edge}, {view.answered.codec}, {view.answered.frame_ms} ms frames")
+    if view.engines:
+        lines.append(f"engines: {used_text(view.engines)}")
     return lines
 
 

@@ -39,22 +39,13 @@ def date_rules(vocabulary: Vocabulary) -> list[Rule]:
         said = say(match)
         return f"{said} " if said and match.group().endswith("T") else said
 
-    def without_year(match: re.Match[str]) -> str | None:
-        return None if word_before(match) in _NUMBERED else say(match)
-
-    def day_of_year(match: re.Match[str]) -> str | None:
-        month, day = match["first"], match["second"]
-        if not vocabulary.month_first:
-            month, day = day, month
-        return _say_date(match, int(day), int(month), 0, vocabulary)
-
     english = vocabulary.code == "en"
     mark = "st|nd|rd|th" if english else r"\.|er|º"
     names = any_of(name.capitalize() for name in vocabulary.month_names)
     if not english:
         names += "|" + any_of(vocabulary.month_names)
     month = rf"(?P<month>(?:{names})\b\.?)"
-    rules = [
+    return [
         rule(
             r"(?<![\w-])(?P<year>[12][0-9]{3})-(?P<month>[01][0-9])-(?P<day>[0-3][0-9])(?:T(?=[0-9]{2}:)|(?![\w-]))",
             with_time,
@@ -66,9 +57,25 @@ def date_rules(vocabulary: Vocabulary) -> list[Rule]:
             r"(?:,?(?: de| of| del)? (?P<year>[12][0-9]{3})(?![\w,]|\.[0-9]))?",
             say,
         ),
+        *([_month_first(month, mark, say, vocabulary)] if english else []),
+        *_short_dates(vocabulary, say),
     ]
-    if english:
-        rules.append(_month_first(month, mark, say, vocabulary))
+
+
+def _short_dates(vocabulary: Vocabulary, say: Callable[[re.Match[str]], str | None]) -> list[Rule]:
+    """Dates that a language writes in its own way: ``3/4``, ``3.4.2026``, ``3.4.``"""
+
+    def without_year(match: re.Match[str]) -> str | None:
+        return None if word_before(match) in _NUMBERED else say(match)
+
+    def day_of_year(match: re.Match[str]) -> str | None:
+        month, day = match["first"], match["second"]
+        if not vocabulary.month_first:
+            month, day = day, month
+        return _say_date(match, int(day), int(month), 0, vocabulary)
+
+    rules: list[Rule] = []
+    if vocabulary.code == "en":
         # On 3/4 a day is meant, and not three quarters, unless it is of something.
         place = r"(?<=\b[Oo]n )|(?<=\b[Bb]y )|(?<=\bdue )|(?<=\buntil )"
         after = r"(?=[.,;?!](?:\s|\Z)| (?:at|from|between|and|or|for)\b|\Z)"

@@ -141,7 +141,7 @@ def test_the_verdict_says_who_decided() -> None:
     assert "   1.50 s  how can i help you" in lines
     assert "judged by the audio: 1 phrase(s) of the goal not heard" in lines
     assert "judged by the events, which decide: piper speaks" in lines
-    assert lines[-1] == "GOAL REACHED: the events show a conversation"
+    assert lines[-1] == "GOAL REACHED: every turn was answered; what was said, nobody judged"
     bad = judgement_lines(Judgement(ALL, heard._replace(missing=()), judge_events(call(GOOD[:1]), GOAL)))
     assert "judged by the audio: goal reached" in bad
     assert any(line.startswith("  NOT  the caller was understood 1 times") for line in bad)
