@@ -35,6 +35,7 @@ from schemas.session import AuthenticationStatus, ConversationContext, Exchange,
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted
 from schemas.vad import VadStarted, VadStopped
 from services.llm.utterance import PLAYED, Utterance
+from services.llm.verified import says_verified
 from services.resilience.attempts import TAKEOVER_HEARD
 
 HISTORY_LIMIT = 200
@@ -262,7 +263,7 @@ class Conversation:
         for returned in self.returned.values():
             if returned.name not in self.identifying or returned.error:
                 continue
-            if returned.result.get("verified"):
+            if says_verified(returned.result):
                 data |= {key: value for key, value in returned.result.items() if key != "verified"}
                 data["authentication_status"] = AuthenticationStatus.VERIFIED.value
             elif data["authentication_status"] != AuthenticationStatus.VERIFIED.value:

@@ -31,6 +31,7 @@ from services.llm.engine import (
 from services.llm.manners import Manners
 from services.llm.menu import Menu
 from services.llm.tools import ToolSpec
+from services.llm.verified import says_verified
 from services.racing import EmptyError, Race, Reader, RubbishError, StalledError, broken_off, now_ms
 from services.resilience.attempts import Attempt, Attempts, Roster, StageDownError, Takeover
 from services.warming import Warming, names_of
@@ -211,9 +212,9 @@ class FailoverRun:
             if returned.name in identifying and not returned.result.error:
                 found = returned.result.result
                 data |= (
-                    {key: value for key, value in found.items() if key != "verified"} if found.get("verified") else {}
+                    {key: value for key, value in found.items() if key != "verified"} if says_verified(found) else {}
                 )
-                failed += not found.get("verified")
+                failed += not says_verified(found)
         return self._request._replace(said=tuple(self._said), customer_data=data, failed_verifications=failed)
 
     async def _step(self, thinking: _Thinking, attempt: Attempt) -> Step | None:

@@ -20,6 +20,7 @@ from schemas.llm import utterance_of
 from services.llm.conversation import Conversation
 from services.llm.degraded import is_keyed, plain_slots
 from services.llm.engine import Answer, Engine, EngineError, Request, Run, Step, ToolCall
+from services.llm.verified import says_verified
 
 log = get_logger(__name__)
 
@@ -54,7 +55,7 @@ def request_for(conversation: Conversation, turn: int, text: str = "", digits: s
 def _failed_verifications(conversation: Conversation) -> int:
     """How often a tool has said that the caller is nobody it knows."""
     return sum(
-        returned.name in conversation.identifying and not returned.error and not returned.result.get("verified")
+        returned.name in conversation.identifying and not returned.error and not says_verified(returned.result)
         for returned in conversation.returned.values()
     )
 

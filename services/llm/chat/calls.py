@@ -7,6 +7,7 @@ no tool of this call has verified (``ToolSpec.verified_arguments``), whatever th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from services.llm.digits import digit_runs
 from services.llm.engine import Request
 from services.llm.matching import words_of
 from services.llm.tools import ToolSpec, describe, unverified
+from services.llm.verified import says_verified
 
 END_CALL, TRANSFER_CALL = "end_call", "transfer_call"
 NOTHING: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
@@ -59,18 +61,18 @@ class Identity:
         return self._failed >= self._attempts
 
     def told(self, value: object) -> bool:
-        """Whether the caller has said or keyed these digits, in one go or in several."""
-        digits = "".join(digit_runs(words_of(" ".join(self._texts()))))
-        return str(value) in digits or not (self._english or digits)
+        """Whether the caller has said or keyed these digits, in one turn or in two that follow each other."""
+        told = ["".join(digit_runs(words_of(text))) for text in self._texts()]
+        pairs = (f"{before}{after}" for before, after in pairwise(["", *told]))
+        return any(str(value) in digits for digits in pairs) or not (self._english or any(told))
 
     def _texts(self) -> Iterator[str]:
         yield from (exchange.text for exchange in self._request.history if exchange.speaker is Speaker.CALLER)
-        yield self._request.text
-        yield self._request.digits
+        yield f"{self._request.text} {self._request.digits}"
 
     def learn(self, result: Mapping[str, Any]) -> None:
         """What a tool that identifies has said."""
-        if result.get("verified"):
+        if says_verified(result):
             self.data |= {key: value for key, value in result.items() if key != "verified"}
         else:
             self._failed += 1

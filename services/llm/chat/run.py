@@ -20,6 +20,7 @@ from services.llm.engine import Answer, EngineError, Request, Sentence, Step, To
 from services.llm.farewell import TRANSFER_TARGET
 from services.llm.matching import words_of
 from services.llm.tools import ToolSpec
+from services.llm.verified import says_verified
 
 MAX_ROUNDS = 5
 """How often one answer may ask for tools."""
@@ -195,7 +196,7 @@ class ChatRun:
     def _learn(self, step: ToolCall, result: ToolResult) -> None:
         """Who the caller is. It is kept in the slots as well, where a script finds it that has to take over."""
         self._identity.learn(result.result)
-        if result.result.get("verified"):
+        if says_verified(result.result):
             known = {**step.arguments, **result.result}
             self._slots |= {name: str(value) for name, value in known.items() if name != "verified"}
 
