@@ -281,6 +281,13 @@ class TtsSection(Section, frozen=True, kw_only=True):
             description="Said in place of an answer that the engine fails on, kept as audio from the start; empty: none"
         ),
     ] = "I am sorry, something went wrong. Please say that again."
+    phrases: Annotated[
+        str,
+        Meta(
+            description="Folder of recordings that are played where no engine is left: NAME.wav, and the texts in "
+            "phrases.toml; empty: none"
+        ),
+    ] = ""
 
 
 class FailoverSection(Section, frozen=True, kw_only=True):

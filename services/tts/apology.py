@@ -9,7 +9,8 @@ from bus.logs import get_logger
 from schemas.tts import SpokenWord
 from services.text.shaped import Shaped, as_written
 from services.text.speakable import shape
-from services.tts.engine import Engine, WordStart
+from services.tts.engine import Engine, Run, WordStart
+from services.tts.failover import FailoverRun
 from services.tts.words import spread_words, timed_words
 
 log = get_logger(__name__)
@@ -27,6 +28,8 @@ class Apology:
     starts: tuple[WordStart, ...] = ()
     said: Shaped | None = field(default=None, compare=False)
     """The text in the words that the engine was given; None: as it is written."""
+    engine: str = field(default="", compare=False)
+    """Who said it, of several (:func:`voice_of`); empty: more than one of them, or the only one there is."""
 
     @property
     def proportional(self) -> bool:
@@ -40,6 +43,10 @@ class Apology:
         return timed_words(said, starts, end_ms) or spread_words(said, offset_ms, end_ms)
 
 
+SILENT = Apology("", b"")
+"""In place of an apology where something better follows: the rest of the answer is left out."""
+
+
 async def keep_apology(
     engine: Engine, text: str, deadline_s: float = KEEP_DEADLINE_S, *, shape_text: bool = True
 ) -> Apology | None:
@@ -49,6 +56,7 @@ async def keep_apology(
     said = shape(text) if shape_text else as_written(text)
     pieces: list[bytes] = []
     starts: list[WordStart] = []
+    voices: set[str] = set()
     try:
         run = engine.open(said.text)
         try:
@@ -56,6 +64,7 @@ async def keep_apology(
                 async for chunk in run:
                     pieces.append(chunk.pcm)
                     starts += chunk.words
+                    voices.add(voice_of(run))
         finally:
             run.cancel()
     except Exception as error:
@@ -66,4 +75,9 @@ async def keep_apology(
             "a caller hears nothing where it fails on an answer",
         )
         return None
-    return Apology(text, b"".join(pieces), tuple(starts), said)
+    return Apology(text, b"".join(pieces), tuple(starts), said, voices.pop() if len(voices) == 1 else "")
+
+
+def voice_of(run: Run) -> str:
+    """Who of several engines speaks now; empty: there is only one."""
+    return run.engine if isinstance(run, FailoverRun) else ""

@@ -21,13 +21,16 @@ from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded
 from schemas.control import ControlMessage, ControlReply, Flush, Say
 from schemas.llm import LlmSentence
+from services.audio.g711 import PCM_SAMPLE_BYTES
+from services.text.courtesies import courtesies
 from services.tts.ahead import PlayoutAhead
-from services.tts.apology import Apology
+from services.tts.apology import SILENT, Apology
 from services.tts.commands import DONE, answer_say, refused, sentences_of
 from services.tts.delivery import HEARS_SILENCE, Outcome, SentenceDelivery
 from services.tts.engine import Engine
 from services.tts.framing import SentenceFramer, end_message
 from services.tts.ledger import Finish, Skip, Speak, SpeechLedger, Step, WaitUntil
+from services.tts.phrasebook import PhraseBook
 from services.tts.speaker import Leg, SentenceSpeaker
 from services.tts.telling import SpeechTelling
 
@@ -60,16 +63,18 @@ class SpeechCall:
         figures: dict[str, float],
         on_over: Callable[[str], Awaitable[None]],
         apology: Apology | None = None,
+        book: PhraseBook | None = None,
     ) -> None:
         """``on_over`` is told once, when the call has ended. ``figures`` go out with the worker's heartbeat.
 
-        ``apology``: said in place of an answer that the engine fails on.
+        ``apology``: said in place of an answer that the engine fails on. ``book``: sentences that are kept as audio.
         """
         self._connection = connection
         self._claim = claim
         self._engine = engine
         self._settings = settings
         self._apology = apology
+        self._book = book or PhraseBook(engine.capabilities.sample_rate_hz)
         self._on_over = on_over
         self._log = log.bind(tenant=claim.tenant, call_id=claim.call_id)
         self._recorder = Recorder(connection, service=SERVICE)
@@ -276,8 +281,10 @@ class SpeechCall:
 
     async def _deliver(self, step: Speak) -> Outcome:
         assert self._leg is not None
-        leg, sentence, engine = self._leg, step.sentence, self._engine
+        leg, sentence, engine, book = self._leg, step.sentence, self._engine, self._book
+        text, language = sentence.text, sentence.language
         deadline_ms = self._settings.deadline_ms
+        wanted = book.wants(text, language, sentence.call_id)
         delivery = SentenceDelivery(
             lambda: SentenceSpeaker(
                 leg,
@@ -288,12 +295,14 @@ class SpeechCall:
                 room=lambda framer: self._room(sentence, framer),
                 taken_over=lambda takeover: self._telling.taken_over(takeover, sentence.turn),
                 shape_text=self._settings.shape_text,
+                keep=(lambda pcm: book.keep(text, language, pcm)) if wanted else None,
             ),
             self._ledger.utterance(sentence.utterance_id),
             sentence.index,
             deadline_ms=deadline_ms,
-            # A filler that is missing is missed by nobody, and the answer may yet come.
-            apology=None if sentence.filler else self._apology,
+            apology=self._apology_for(sentence),
+            recording=lambda: book.recording(text, language),
+            frame_bytes=book.rate_hz * leg.frame_ms // 1000 * PCM_SAMPLE_BYTES,
             fail=lambda error, hears: self._telling.engine_failed(
                 error, hears, sentence, engine.capabilities.name, deadline_ms
             ),
@@ -302,6 +311,18 @@ class SpeechCall:
         if outcome is Outcome.SAID:
             self._telling.said(delivery.tries[-1].ttfb_ms)
         return outcome
+
+    def _apology_for(self, sentence: LlmSentence) -> Apology | None:
+        """A filler that is missing is missed by nobody, and the answer may yet come. After two answers in a row of
+        which nothing could be said llm says goodbye: where that can be heard, nobody is asked to say it again."""
+        if sentence.filler:
+            return None
+        utterance = self._ledger.utterance(sentence.utterance_id)
+        if self._ledger.last_was_mute(sentence.utterance_id) and not utterance.answered:
+            later = courtesies(sentence.language).later
+            if all(self._book.recording(text, sentence.language) is not None for text in later):
+                return SILENT
+        return self._apology
 
     async def _room(self, sentence: LlmSentence, framer: SentenceFramer) -> None:
         """Note what was sent; wait while the edge has more than enough."""

@@ -80,6 +80,8 @@ class Utterance:
         """It ended before its last sentence: with an apology."""
         self.over = False
         """Interrupted, flushed, or played to the end."""
+        self.cut_off = False
+        """Interrupted or flushed."""
         self.finish_sent = False
         self.gap_since: float | None = None
 
@@ -124,6 +126,12 @@ class Utterance:
             for kind, index in self.recorded
         )
 
+    @property
+    def mute(self) -> bool:
+        """Whether it was spoken to its end and nothing of the answer was said as it stands."""
+        told = [index for kind, index in self.recorded if kind == "done"]
+        return bool(told) and not self.cut_off and not self.answered and bool(self.replaced)
+
     def cut_after(self, index: int) -> list[int]:
         """Sentence ``index`` is the last one, whatever was planned. Those known that will not be said."""
         self.total = index + 1
@@ -151,6 +159,11 @@ class SpeechLedger:
     def known(self, utterance_id: int) -> bool:
         """Whether it is known and not over."""
         return utterance_id in self._utterances and not self._utterances[utterance_id].over
+
+    def last_was_mute(self, utterance_id: int) -> bool:
+        """Whether this is the answer to a turn, and of the answer to the turn before it nothing could be said."""
+        before = self._utterances.get(utterance_id - UTTERANCES_PER_TURN)
+        return utterance_id % UTTERANCES_PER_TURN == 0 and before is not None and before.mute
 
     def is_new(self, utterance_id: int) -> bool:
         """Whether nothing was heard of it yet, not even its end."""
@@ -208,7 +221,10 @@ class SpeechLedger:
                 utterance = self.utterance(event.utterance_id)
                 utterance.sent = True
                 utterance.advance(event.index)
-            case PlayoutFinished() | PlayoutFlushed() | TurnInterrupted():
+            case PlayoutFinished():
+                return self._end(event.utterance_id)
+            case PlayoutFlushed() | TurnInterrupted():
+                self.utterance(event.utterance_id).cut_off = True
                 return self._end(event.utterance_id)
         return []
 

@@ -18,6 +18,7 @@ from services.tts.engine import Engine, Label, Run, WordStart
 from services.tts.failover import FailoverRun
 from services.tts.framing import SentenceFramer
 from services.tts.ledger import Speak
+from services.tts.phrasebook import RECORDED
 from services.tts.words import spread_words, timed_words, words_ended
 
 Record = Callable[[TtsStarted | TtsDone], None]
@@ -46,9 +47,11 @@ class SentenceSpeaker:
         room: Callable[[SentenceFramer], Awaitable[None]],
         shape_text: bool = True,
         taken_over: Callable[[Takeover], None] | None = None,
+        keep: Callable[[bytes], None] | None = None,
     ) -> None:
         """``room`` waits until more audio may be sent. ``shape_text``: the engine gets the words that are spoken.
-        ``taken_over``: told where another engine goes on with it."""
+        ``taken_over``: told where another engine goes on with it. ``keep``: takes its audio, where one engine has said
+        it whole; None: nobody wants it."""
         self._leg = leg
         self._engine = engine
         self._step = step
@@ -60,6 +63,9 @@ class SentenceSpeaker:
         self._room = room
         self._taken_over = taken_over
         self._takeovers = 0
+        self._keep = keep
+        self._pcm = bytearray()
+        self._voices: set[str] = set()
         self._engine_name = engine.capabilities.name
         self._framer = SentenceFramer(
             leg.codec,
@@ -93,9 +99,10 @@ class SentenceSpeaker:
         if self._said.text.strip():
             await self._synthesise(first_ms, next_ms)
         self._send(self._framer.finish())
-        text = self._sentence.text
         words, proportional = self._word_times()
-        self._tell_done(words, proportional, text if self._step.ordered else None)
+        self._tell_done(words, proportional, self._ordered_text)
+        if self._keep is not None and len(self._voices) == 1:
+            self._keep(bytes(self._pcm))
 
     async def _synthesise(self, first_ms: float, next_ms: float) -> None:
         loop = asyncio.get_running_loop()
@@ -111,6 +118,9 @@ class SentenceSpeaker:
                     break
                 self._notice(run)
                 self._words += chunk.words
+                if self._keep is not None and chunk.pcm:
+                    self._pcm += chunk.pcm
+                    self._voices.add(self._engine_name)
                 self._send(self._framer.feed(chunk.pcm))
                 # The engine may be far ahead: everyone else on this loop has a turn between two chunks.
                 await asyncio.sleep(0)
@@ -125,6 +135,15 @@ class SentenceSpeaker:
         finally:
             run.cancel()
             self._notice(run)
+
+    def recite(self, pcm: bytes) -> None:
+        """Say the sentence from a recording, at the engine's rate."""
+        self._engine_name = RECORDED
+        self._words.clear()
+        self._send(self._framer.feed(pcm))
+        self._send(self._framer.finish())
+        words = spread_words(self._said, self._framer.leading_silence_ms or 0, self._framer.duration_ms)
+        self._tell_done(words, True, self._ordered_text)
 
     def apologise(self, apology: Apology) -> None:
         """Say this in place of the sentence, or of its rest: the edge has the beginning of it already, perhaps."""
@@ -146,6 +165,10 @@ class SentenceSpeaker:
     async def wait_for_room(self) -> None:
         """Count what was sent, and wait while the edge has more than enough."""
         await self._room(self._framer)
+
+    @property
+    def _ordered_text(self) -> str | None:
+        return self._sentence.text if self._step.ordered else None
 
     def _open(self) -> Run:
         label = Label(self._sentence.utterance_id, self._sentence.index)

@@ -13,11 +13,13 @@ from config.settings import Settings
 from schemas.audio import Codec
 from schemas.session import Stage
 from services.text import speakable
-from services.tts.apology import Apology, keep_apology
+from services.tts.apology import Apology
 from services.tts.call import SpeechCall
 from services.tts.engine import Engine, load_engine
 from services.tts.failover import load_engines
 from services.tts.framing import SentenceFramer
+from services.tts.phrasebook import PhraseBook
+from services.tts.recordings import open_book
 
 
 class TtsWorker:
@@ -30,13 +32,15 @@ class TtsWorker:
         settings: Settings,
         engine: Engine,
         apology: Apology | None = None,
+        book: PhraseBook | None = None,
     ) -> None:
-        """``engine`` is warm. ``apology``: see :class:`SpeechCall`."""
+        """``engine`` is warm. ``apology``, ``book``: see :class:`SpeechCall`."""
         self._connection = connection
         self._worker = worker
         self._settings = settings.tts
         self._engine = engine
         self._apology = apology
+        self._book = book or PhraseBook(engine.capabilities.sample_rate_hz)
         self.owner = StageOwner(
             connection,
             Stage.TTS,
@@ -65,6 +69,7 @@ class TtsWorker:
             figures=self.owner.figures,
             on_over=self.owner.finished,
             apology=self._apology,
+            book=self._book,
         )
         await call.start()
         return call
@@ -91,12 +96,11 @@ async def main(context: ServiceContext) -> None:
     """Run until the process is told to stop."""
     try:
         engine = await warm_engine(context.settings)
+        book, apology = await open_book(engine, context.settings)
     except ConfigError as error:
         print(f"tts: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
-    settings = context.settings.tts
-    apology = await keep_apology(engine, settings.apology, shape_text=settings.shape_text)
-    worker = TtsWorker(context.connection, context.worker, context.settings, engine, apology)
+    worker = TtsWorker(context.connection, context.worker, context.settings, engine, apology, book)
     await worker.start()
     await context.ready()
     await context.stopping.wait()

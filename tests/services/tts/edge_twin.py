@@ -22,6 +22,7 @@ from services.tts.apology import Apology
 from services.tts.call import SpeechCall
 from services.tts.engine import Engine
 from services.tts.engines.instant import FrameLabel, InstantEngine, read_frame_label
+from services.tts.phrasebook import PhraseBook
 
 CALL = "c1"
 EPOCH_US = 1_700_000_000_000_000
@@ -129,6 +130,7 @@ async def speech_call(
     epoch: int = 1,
     settings: TtsSection | None = None,
     apology: Apology | None = None,
+    book: PhraseBook | None = None,
 ) -> AsyncIterator[SpeechCall]:
     """A call owned by a worker of its own; let go at the end."""
     settings = settings or TtsSection()
@@ -148,6 +150,7 @@ async def speech_call(
         figures=figures,
         on_over=on_over,
         apology=apology,
+        book=book,
     )
     call.over, call.figures = over, figures  # type: ignore[attr-defined]
     await call.start()
