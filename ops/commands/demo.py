@@ -202,6 +202,8 @@ async def _call(supervisor: Supervisor, target: str, plan: Plan) -> Outcome:
     connection = supervisor.connection
     transcript = LiveTranscript(lambda line: click.echo(line, err=plan.as_json), supervisor.edge_names)
     following = await follow_all(connection, (), transcript.take, service="demo")
+    # Else a busy server might read the edge's first event before it reads that somebody waits for it.
+    await connection.flush()
     report = await place_call(target, _script(plan), options=_options(plan))
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(transcript.ended.wait(), SETTLE_S)
