@@ -43,6 +43,8 @@ class ElevenlabsServer:
     content_type: str = ""
     cut_after_ms: int | None = None
     """Break the connection off after so much audio."""
+    hang_after_ms: int | None = None
+    """Give nothing more after so much audio."""
     pause_s: float = 0.0
     """Wait before each piece of audio but the first."""
     first_pause_s: float = 0.0
@@ -114,6 +116,8 @@ class ElevenlabsServer:
         for number, (pcm, alignment) in enumerate(self._pieces(text, rate)):
             if self.cut_after_ms is not None and number * PIECE_MS >= self.cut_after_ms:
                 return
+            if self.hang_after_ms is not None and number * PIECE_MS >= self.hang_after_ms:
+                await asyncio.sleep(3600)
             if number:
                 await asyncio.sleep(self.pause_s)
             if timed:
@@ -165,19 +169,22 @@ def tone(begin: int, end: int, rate: int) -> bytes:
     return (wave * (2 + (end - begin) // period))[2 * skipped : 2 * (skipped + end - begin)]
 
 
+def routes_of(server: ElevenlabsServer) -> list[web.RouteDef]:
+    """Its addresses."""
+    return [
+        web.get("/v1/voices", server.voices),
+        web.get("/v1/voices/{voice}", server.voice),
+        web.post("/v1/text-to-speech/{voice}/stream", server.stream),
+        web.post("/v1/text-to-speech/{voice}/stream/with-timestamps", server.stream),
+    ]
+
+
 @asynccontextmanager
 async def elevenlabs_server() -> AsyncIterator[ElevenlabsServer]:
     """The server on a free port of this machine, for as long as it is wanted."""
     server = ElevenlabsServer()
     application = web.Application()
-    application.add_routes(
-        [
-            web.get("/v1/voices", server.voices),
-            web.get("/v1/voices/{voice}", server.voice),
-            web.post("/v1/text-to-speech/{voice}/stream", server.stream),
-            web.post("/v1/text-to-speech/{voice}/stream/with-timestamps", server.stream),
-        ]
-    )
+    application.add_routes(routes_of(server))
     runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

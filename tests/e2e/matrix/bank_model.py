@@ -63,7 +63,8 @@ def _digits(text: str) -> str:
     return found if len(found) == 4 else ""
 
 
-def _tokens(text: str) -> list[str]:
+def tokens_of(text: str) -> list[str]:
+    """Pieces in which a model says it: words, each with the space behind it."""
     return re.findall(r"\S+\s*", text)
 
 
@@ -79,7 +80,7 @@ class BankOpenai(openai_server.OpenaiServer):
             call = openai_server.call_piece(0, "call-1", wanted.name, json.dumps(wanted.arguments))
             self.replies = [openai_server.Reply([call], reason="tool_calls")]
         else:
-            self.replies = [openai_server.Reply([*_tokens(wanted)])]
+            self.replies = [openai_server.Reply([*tokens_of(wanted)])]
         return await super()._complete(request)
 
 
@@ -95,5 +96,5 @@ class BankOllama(ollama_server.OllamaServer):
             call = {"tool_calls": [{"function": {"name": wanted.name, "arguments": wanted.arguments}}]}
             self.replies = [ollama_server.Reply([call])]
         else:
-            self.replies = [ollama_server.Reply([*_tokens(wanted)])]
+            self.replies = [ollama_server.Reply([*tokens_of(wanted)])]
         return await super()._chat(request)
