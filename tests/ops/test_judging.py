@@ -11,7 +11,16 @@ from config.load import load
 from ops.callview import CallView, view_of
 from ops.commands.demo import DEMOS
 from ops.hearing import Demonstration, EventGoal, Utterance, Verdict, load_demonstration
-from ops.judging import Decision, Judgement, contributions, decide, judge_events, judgement_lines, sentences_heard
+from ops.judging import (
+    Decision,
+    Judgement,
+    answered_turns,
+    contributions,
+    decide,
+    judge_events,
+    judgement_lines,
+    sentences_heard,
+)
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, EndedBy
 from schemas.failure import Failure
@@ -97,6 +106,7 @@ def test_a_caller_who_goes_on_speaking_has_said_one_thing() -> None:
     cut_in_two = call([(3000, 4000, 0), (5000, 6000, 1), (14_000, 15_000, 1)])
     assert [[turn.turn for turn in turns] for turns in contributions(cut_in_two)] == [[1, 2], [3]]
     assert wrong(cut_in_two) == []
+    assert answered_turns(cut_in_two, GOAL) == (2, 2)
     waited = call([(3000, 4000, 0), (12_000, 13_000, 1), (20_000, 21_000, 1)])
     assert len(contributions(waited)) == 3
     assert wrong(waited) == [1]
@@ -116,6 +126,7 @@ def test_fillers_are_no_answer() -> None:
         ({"CALLBUS_LLM__ENGINE": "llama_cpp"}, True, "llama_cpp answers in words of its own"),
         ({"CALLBUS_TTS__ENGINE": "piper"}, True, "voice of piper"),
         ({"CALLBUS_LLM__AGENT": "shop"}, True, "the agent shop"),
+        ({"CALLBUS_LLM__AGENT": "/agents/bank.toml"}, False, ""),
     ],
 )
 def test_by_itself_the_audio_decides_where_it_can(
