@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import count
 
 from bus.clock import Clock
@@ -27,6 +29,11 @@ MAX_ROUNDS = 5
 
 MAX_CORRECTIONS = 2
 """How often one answer may ask for a tool that can't be run."""
+
+UTF_16 = "utf-16-le"
+"""In which a character may be cut in two: JSON writes an emoji as two halves, and some servers cut between them."""
+whole_characters = partial(codecs.getincrementaldecoder(UTF_16), errors="replace")
+"""Joins such halves; a half that stays alone can't be said, nor stored."""
 
 ENDINGS = {END_CALL: NextStep.HANG_UP, TRANSFER_CALL: NextStep.TRANSFER}
 
@@ -57,6 +64,7 @@ class ChatRun:
         self._slots = dict(request.slots)
         self._speech = Speech(agent, confidential, request.said)
         self._text = ""
+        self._halves = whole_characters()
         self._calls: list[ModelToolCall] = []
         self._ids: set[str] = set()
         self._corrections = 0
@@ -120,6 +128,7 @@ class ChatRun:
     async def _write(self, messages: Sequence[Message]) -> AsyncGenerator[Sentence, None]:
         """What the model says to this, with the tools that it asks for in ``_calls``."""
         self._text, self._calls = "", []
+        self._halves = whole_characters()
         self._speech.begin()
         self._deltas = Deltas(self._model.stream(ChatRequest(tuple(messages), self._offered, self._request.call_id)))
         end: ChatEnd | None = None
@@ -147,6 +156,7 @@ class ChatRun:
     def _hear(self, text: str) -> list[str]:
         if self._ttft_ms is None:
             self._ttft_ms = (self._clock.elapsed_us() - self._opened_us) / 1000
+        text = self._halves.decode(text.encode(UTF_16, "surrogatepass"))
         self._text += text
         return self._speech.feed(text)
 

@@ -48,6 +48,14 @@ async def test_sentences_come_before_the_answer_is_complete(tmp_path: Path) -> N
     assert model.open == 0
 
 
+async def test_a_character_that_was_cut_in_two_is_whole_and_half_a_one_is_left_out(tmp_path: Path) -> None:
+    words = ["Your caf\u00e9 is ", "\ud83c", "\udf0d", " open \ud83d", " now."]
+    engine, _ = engine_of(tmp_path, Reply(tuple(words)))
+    (said,) = (await ask(engine, text="hello")).said
+    assert said.encode("utf-8").decode() == said
+    assert said.split()[:3] == ["Your", "caf\u00e9", "is"] and said.endswith("now.")
+
+
 async def test_a_tool_and_what_it_said(tmp_path: Path) -> None:
     engine, model = engine_of(
         tmp_path,
