@@ -25,6 +25,9 @@ WHY = {"engine_failed": FAILED, "engine_timeout": TIMEOUT}
 DEAF_AFTER = 2
 """An engine that is alone and fails so often in a row hears nothing any more, as far as a caller is concerned."""
 
+HEARS_MENU = "what the keys of the telephone stand for, where it was a turn"
+"""What the caller hears where no engine is left."""
+
 PARTIAL_INTERVAL_US = 100_000
 """No more than ten partials a second go out."""
 
@@ -162,7 +165,8 @@ class CallRuns:
             self._count("engine_failures")
             if outcome.error in WHY:
                 ENGINES.error(self._engine.name, WHY[outcome.error])
-            self._events.failure(outcome.error, outcome.detail, turn=active.opened.turn)
+            hears = HEARS_MENU if down and not outcome.text else ""
+            self._events.failure(outcome.error, outcome.detail, turn=active.opened.turn, hears=hears)
         # Also where nothing was understood: a final is the checkpoint of a successor.
         self._events.final(active.opened, outcome, speech, max(0, active.recognition.through_sequence))
         self._give(v.Final(run, outcome.text, outcome.confidence, bool(outcome.error), down))

@@ -31,6 +31,8 @@ log = get_logger(__name__)
 ENGINES = EngineFigures(STAGE)
 WHY = {"engine_failed": FAILED, "engine_timeout": TIMEOUT}
 """What an engine that is alone is counted under; several count their own tries."""
+HEARS = {"offer": "the offer of a person", "goodbye": "a goodbye, and the end of the call"}
+"""What the caller hears where it is no apology."""
 
 
 class Cause(NamedTuple):
@@ -245,8 +247,9 @@ class Answering:
         if code in WHY:
             ENGINES.error(self._engine.name, WHY[code])
         log.error(code, message=detail, call_id=self._conversation.call_id)
-        self._record.failure(code, self.turn, detail)
-        self._reply(self._degraded.down(self._conversation, self.turn, code))
+        reply = self._degraded.down(self._conversation, self.turn, code)
+        self._record.failure(code, self.turn, detail, hears=HEARS.get(reply.what, ""))
+        self._reply(reply)
 
     def _reply(self, reply: Reply) -> None:
         count_degraded(reply.stage, reply.what)

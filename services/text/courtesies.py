@@ -47,8 +47,8 @@ class Courtesies(NamedTuple):
 
     @property
     def recited(self) -> tuple[str, ...]:
-        """Sentences that are worth having as audio."""
-        return (*self.wrong, self.cannot_help, *self.offer, self.moment, *self.later)
+        """Sentences that are worth having as audio, the most needed ones first."""
+        return (*self.later, self.moment, self.cannot_help, *self.offer, *self.wrong)
 
     def choice(self, text: str) -> bool | None:
         """Whether the text says yes (True) or no (False); None: neither, or both."""

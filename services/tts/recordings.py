@@ -34,10 +34,11 @@ FOLDER = ".phrases"
 """In the folder of the models."""
 LOCAL = ("espeak", "instant")
 """Engines that come with callbus and need nobody: what they say is not kept on disk."""
-PREPARE_S = 20.0
-"""For all the fixed sentences together: a worker that has not got them all takes calls all the same."""
+PREPARE_S = 10.0
+"""For all the fixed sentences together: a worker that has not got them all takes calls all the same, and the next start
+goes on where this one stopped."""
 LONGEST_MS = 60_000
-VOICE_SETTINGS = ("voice", "model", "speaker", "tts", "tts_arguments")
+VOICE_SETTINGS = ("url", "voice", "model", "speaker", "tts", "tts_arguments")
 """What makes the voice of an engine in its own section."""
 
 

@@ -7,6 +7,7 @@ import pytest
 from schemas.failure import Failure
 from schemas.llm import ListenFor
 from schemas.turn import TurnEnded, TurnInterrupted
+from services.asr.runs import HEARS_MENU
 from services.asr.turn import values as v
 from tests.services.asr.ears import relay
 from tests.services.asr.engines import BrokenEngine
@@ -34,6 +35,7 @@ async def test_where_all_engines_are_down_the_turn_is_unheard_and_the_next_one_i
     assert (ended.turn, ended.why, ended.text, ended.confidence) == (1, "unheard", "", 0.0)
     (failure,) = await line.events(Failure)
     assert (failure.code, failure.stage, failure.turn) == ("stage_down", "asr", 1)
+    assert failure.caller_hears == HEARS_MENU
     second.fails.clear()
     ended = await ended_after(line)
     assert (ended.turn, ended.why, ended.text[:7]) == (2, "silence", "frames:")

@@ -116,8 +116,8 @@ async def test_a_person_is_offered_and_the_conversation_stays_where_it_was():
     assert plain_slots(done.slots) == {}
     assert marks(at.world, 1) == {"down": "1", "turn": "1", "offer": "1"}
     assert counted("llm", "offer") == before + 1
-    failures = [(event.code, event.stage) for event in at.world.of(Failure)]
-    assert failures == [("stage_down", "llm")]
+    failures = [(event.code, event.stage, event.caller_hears) for event in at.world.of(Failure)]
+    assert failures == [("stage_down", "llm", "the offer of a person")]
 
 
 @virtual
