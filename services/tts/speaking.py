@@ -51,6 +51,7 @@ class Speaking:
         self._odd = b""
         self._audible = False
         self._error: Exception | None = None
+        self._untrue = False
         self._offset_ms = 0
         self._starts: list[WordStart] = []
         self._told = 0
@@ -104,10 +105,13 @@ class Speaking:
             self._error = RubbishError("half a sample at the end")
         if self._error is None and too_short(self._text, self.given_ms, self.voice.speed):
             self._error = RubbishError("audio too short for the text")
+            self._untrue = True
         return self._error
 
     def words_said(self) -> int:
-        """How many words of the text were surely said."""
+        """How many words of the text were surely said. Of audio too short for them the times are untrue as well."""
+        if self._untrue:
+            return 0
         return words_said(self._text, self._starts, self.given_ms, self.silence_ms, self.voice.pace)
 
     def finish(self, *, spread: bool) -> SpeechChunk:

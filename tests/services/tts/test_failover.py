@@ -14,7 +14,7 @@ from services.tts.engine import EngineChoiceError, EngineError, SpeechChunk, Wor
 from services.tts.failover import FailoverEngine, FailoverRun, load_engines
 from services.tts.words import timed_words
 from tests.services.resilience.test_attempts import Counted
-from tests.services.tts.actors import CHARACTER_MS, Actor, levels, tone, troupe
+from tests.services.tts.actors import CHARACTER_MS, Actor, levels, tone, troupe, word_starts
 from tests.services.tts.scripted import Script, virtual
 
 pytestmark = pytest.mark.unit
@@ -229,6 +229,15 @@ async def test_an_engine_may_take_its_time_while_there_is_something_to_be_heard(
     assert (await say(troupe(first, second))).levels == [(A, WHOLE)]
     first.scripts = [[*speech[:2], 0.81, *speech[2:]]]
     assert (await say(troupe(first, second))).run.engine == "b"
+
+
+@virtual
+async def test_times_of_words_that_can_not_be_in_so_little_audio_are_not_believed():
+    first, second = Actor("a", times=True), Actor("b", level=B, times=True)
+    first.scripts = [[SpeechChunk(tone(A, 200), word_starts(TEXT, 3))]]
+    said = await say(troupe(first, second))
+    assert second.opened == [TEXT]
+    assert said.takeovers == ["engine a: RubbishError; b took over"]
 
 
 @virtual
