@@ -42,7 +42,7 @@ class HttpServer:
     async def __aenter__(self) -> Self:
         application = web.Application(middlewares=[self._recorded])
         application.add_routes(self.routes())
-        self._runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
+        self._runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()

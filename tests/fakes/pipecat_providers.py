@@ -255,7 +255,7 @@ def _is_loud(pcm: bytes) -> bool:
 async def serving() -> AsyncIterator[Providers]:
     """The server on a free port of this machine."""
     providers = Providers()
-    runner = web.AppRunner(providers.application(), handler_cancellation=True, shutdown_timeout=0.1)
+    runner = web.AppRunner(providers.application(), handler_cancellation=True, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     providers.port = runner.addresses[0][1]
