@@ -22,7 +22,7 @@ import pytest_asyncio
 
 from config.settings import AsrSection
 from services.asr.engines.pocketsphinx import PocketSphinxEngine
-from tests.e2e.chaos.call import Turn, hold
+from tests.e2e.chaos.call import Held, Turn, hold
 from tests.e2e.chaos.gauges import CLOSED, HALF_OPEN, OPEN, Gauges, free_ports, watching
 from tests.e2e.chaos.stages import Stage, stage_of
 from tests.e2e.chaos.verdict import GAP_LIMIT_MS, Row, judge, table
@@ -55,7 +55,6 @@ pytestmark = [
 class Came(NamedTuple):
     """What came of a call. ``gauges``: of the first engine."""
 
-    stage: Stage
     rows: Sequence[Row]
     gauges: Gauges
 
@@ -67,11 +66,12 @@ Coming = Mapping[str, asyncio.Task[Came]]
 async def coming(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Coming]:
     """The calls, one for each stage that is wanted, side by side, each with a system of its own."""
     wanted = [item.callspec.params["name"] for item in request.session.items if item.fspath == request.path]
-    tasks = {name: asyncio.create_task(_call(name, tmp_path_factory.mktemp(name))) for name in sorted(set(wanted))}
+    calls = {name: asyncio.create_task(_call(name, tmp_path_factory.mktemp(name))) for name in sorted(set(wanted))}
+    tasks = {name: asyncio.create_task(_judged(name, calls)) for name in calls}
     yield tasks
-    for task in tasks.values():
+    for task in (*calls.values(), *tasks.values()):
         task.cancel()
-    await asyncio.wait(tasks.values())
+    await asyncio.wait((*calls.values(), *tasks.values()))
     rows = [
         row for task in tasks.values() if not task.cancelled() and not task.exception() for row in task.result().rows
     ]
@@ -80,7 +80,7 @@ async def coming(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         RESULT.write_text(table(rows) + "\n", encoding="utf-8")
 
 
-async def _call(name: str, folder: Path) -> Came:
+async def _call(name: str, folder: Path) -> tuple[Stage, Held, Gauges]:
     async with stage_of(name) as stage:
         port = free_ports(len(STAGES) + 1)
         environment = SETTINGS | {name: os.environ[name] for name in SETTINGS if name in os.environ} | stage.environment
@@ -92,8 +92,15 @@ async def _call(name: str, folder: Path) -> Came:
             turns = _every_fault(stage) if EVERYTHING else _one_after_the_other(stage, gauges)
             held = await hold(stage, turns, supervisor)
             (folder / "call.wav").write_bytes(held.recording.wav())
+    return stage, held, gauges
+
+
+async def _judged(name: str, calls: Mapping[str, asyncio.Task[tuple[Stage, Held, Gauges]]]) -> Came:
+    """Once all calls are over: a recogniser at work holds up the callers of this process."""
+    await asyncio.wait(calls.values())
+    stage, held, gauges = calls[name].result()
     rows = await asyncio.to_thread(lambda: judge(stage, held, PocketSphinxEngine(AsrSection(), last_pass=True)))
-    return Came(stage, rows, gauges)
+    return Came(rows, gauges)
 
 
 def _one_after_the_other(stage: Stage, gauges: Gauges) -> list[Turn]:

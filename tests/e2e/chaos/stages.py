@@ -75,10 +75,10 @@ BANK = (
     Talk("where is my credit card", (r"Please tell me the last four digits of your card\.",)),
     Talk(
         "four two seven one",
-        (r"Your credit card was shipped on [A-Z][a-z]+day\.", r"The tracking number ends in( \d){4}\."),
+        (r"Your credit card was shipped on [A-Z][a-z]+day\.", r"The tracking number ends in 8 8 3 1\."),
     ),
 )
-LOOP = (Talk("where is my credit card", (r"Please look into your letter box tomorrow morning\.",)),)
+LOOP = (Talk("where is my credit card", (r"We have sent your credit card to your home address\.",)),)
 
 
 def _faults(*faults: Fault) -> dict[str, Fault]:
@@ -189,7 +189,6 @@ class Speaking:
                 "audio too short",
                 change(speech=lambda text, rate_hz: espeak_pcm(text, rate_hz)[: rate_hz // 2]),
             ),
-            Fault(RUBBISH, "audio too long", change(speech=lambda text, rate_hz: espeak_pcm(text * 12, rate_hz))),
         )
 
     async def mend(self) -> None:

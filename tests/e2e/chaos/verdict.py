@@ -180,7 +180,9 @@ def _of(held: Held, kind: type[E]) -> list[E]:
 
 def _spoken(pattern: str) -> list[str]:
     """Words of a sentence as a recogniser's grammar has them."""
-    text = re.sub(r"\[A-Z\]\[a-z\]\+day", "<weekday>", pattern).replace(r"( \d){4}", " <digit>" * 4)
+    text = re.sub(r"\[A-Z\]\[a-z\]\+day", "<weekday>", pattern)
+    for digit, word in enumerate(("zero", *RULES["unit"].split(" | "))):
+        text = text.replace(str(digit), word)
     return re.sub(r"[^\w<> ]", "", text).lower().split()
 
 
@@ -189,7 +191,8 @@ def _choices(words: Sequence[str]) -> tuple[list[str], list[str]]:
     places = range(1, len(words))
     twice = [(place, count) for place in places for count in range(1, min(place, REPEATED_WORDS) + 1)]
     right = [" ".join(words), *(" ".join([*words[:place], *words[place - count :]]) for place, count in twice)]
-    wrong = [" ".join([*words[:n], *words[n + 1 :]]) for n, word in enumerate(words) if len(word) >= CLEAR_LETTERS]
+    clear = [place for place, word in enumerate(words) if len(word) >= CLEAR_LETTERS and words.count(word) == 1]
+    wrong = [" ".join([*words[:place], *words[place + 1 :]]) for place in clear]
     return right, wrong
 
 
@@ -223,5 +226,4 @@ def _unheard(turn: Turn, text: str) -> list[str]:
     answer = [_spoken(pattern) for pattern in turn.talk.answer]
     right = _choices(answer[0])[0] if len(answer) == 1 else [" ".join(word for words in answer for word in words)]
     patterns = [each.replace("<weekday>", f"({RULES['weekday']})").replace(" | ", "|") for each in right]
-    patterns = [each.replace("<digit>", r"\w+") for each in patterns]
     return [] if any(re.fullmatch(pattern, text) for pattern in patterns) else [f"heard: {text!r}"]
