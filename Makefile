@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := ops/requirements
 TEST_WORKERS ?= 2
 
-.PHONY: help demo engines test check lint types contracts unit coverage matrix bench documents format clean
+.PHONY: help demo engines test check lint types contracts unit coverage matrix chaos bench documents format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -47,6 +47,9 @@ coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that 
 
 matrix: $(VENV)/.development ## a call with each combination of engines, half an hour; the table in bench-results/matrix.md
 	CALLBUS_TEST_MATRIX=all $(BIN)/pytest -v tests/e2e/test_matrix.py $(PYTEST)
+
+chaos: $(VENV)/.development ## calls in which providers fail in every way, four minutes; the table in bench-results/chaos.md
+	CALLBUS_TEST_CHAOS=all $(BIN)/pytest -v tests/e2e/test_chaos.py $(PYTEST)
 
 bench: $(VENV)/.development ## measure everything, or what is named: make bench engines; results in bench-results/
 	$(BIN)/callbus bench $(BENCH)

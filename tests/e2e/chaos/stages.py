@@ -112,10 +112,10 @@ class Thinking:
         }
         late = self._pause
         self.faults = _faults(
-            Fault(KILLED, "between turns", self._server.mortal.die),
+            Fault(KILLED, "between turns", self._server.mortal.die, talk=0),
             Fault(KILLED, "in the first sentence", self._end("death", 4)),
             Fault(KILLED, "after a sentence", self._end("death", 9), talk=1),
-            Fault(SLOWED, "nothing comes", self._end("hang", 0)),
+            Fault(SLOWED, "nothing comes", self._end("hang", 0), talk=0),
             Fault(SLOWED, "a token every 0.4 s", late(0.4)),
             Fault(SLOWED, "stops after a sentence", self._end("hang", 9), talk=1),
             Fault(CUT, "before the answer", self._end("cut", 0)),
