@@ -318,7 +318,7 @@ class TestAProcessThatIsStopped:
 
     def started(self, server: ModelServer, store: Store, tmp_path: Path) -> subprocess.Popen[str]:
         model = one_file(server, DATA)
-        server.files["/files/weights.gguf"].pace_s = 0.1
+        server.files["/files/weights.gguf"].pace_s = 0.5
         manifest = tmp_path / "models.toml"
         file = model.files[0]
         manifest.write_text(

@@ -44,6 +44,8 @@ SCRIPTS = [
     "<b>not</b> [[h@]] &amp; {markup} %s",
 ]
 CHUNK_MS_MAX = 2000
+FREE_AGAIN_S = 3.0
+"""Time of a short sentence behind one that was given up; a busy machine takes up to a second for it."""
 CANCEL_LIMIT_S = 0.5
 """The contract's bound is 50 ms. What is asserted leaves room for a machine that does something else just then."""
 
@@ -196,7 +198,7 @@ async def test_cancel_at_any_moment_wakes_whoever_waits(case, made):
             # Its work is given up, too: the next sentence does not wait for it.
             begun = time.perf_counter()
             await anext(aiter(engine.open(SHORT)))
-            assert time.perf_counter() - begun < 1.0
+            assert time.perf_counter() - begun < FREE_AGAIN_S
 
 
 @rows(Manner.STUCK)
