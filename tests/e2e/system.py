@@ -20,6 +20,8 @@ INSTANT = {
     "CALLBUS_ASR__VAD": "energy",
     "CALLBUS_LLM__ENGINE": "instant",
     "CALLBUS_TTS__ENGINE": "instant",
+    # How long its sentences are is counted by what is written.
+    "CALLBUS_TTS__SHAPE_TEXT": "false",
     # Their speech is no speech: a model that hears whether a caller is done has nothing to say to it.
     "CALLBUS_TURN__ENDPOINTING": "fixed",
 }

@@ -95,7 +95,7 @@ def test_up_says_that_the_named_server_is_absent(tmp_path: Path, monkeypatch: py
 
 
 def test_up_ends_where_a_service_can_not_start(tmp_path: Path) -> None:
-    environment = {**os.environ, **FREE_PORTS, **INSTANT, "CALLBUS_TTS__ENGINE": "no_such_engine"}
+    environment = {**os.environ, **FREE_PORTS, **INSTANT, "CALLBUS_TTS__ENGINE": "no.such:Engine"}
     environment.pop("NATS_URL", None)
     done = subprocess.run(
         [sys.executable, "-m", "ops.main", "up", "--data", str(tmp_path)],
@@ -103,4 +103,4 @@ def test_up_ends_where_a_service_can_not_start(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 1
     assert "tts-1 can't start" in done.stderr
-    assert "no_such_engine" in done.stderr
+    assert "no.such:Engine" in done.stderr
