@@ -7,6 +7,7 @@ free port with a store of their own, that can be stopped, started again, killed 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,6 +28,17 @@ settings.load_profile("callbus")
 
 NATS_IMAGE = "nats:2-alpine"
 DOCKER_START_S = 30
+
+
+@pytest.fixture(autouse=True)
+def _no_log_handler_is_left() -> Iterator[None]:
+    """A handler that a test sets up writes to a stream that is closed later: the next line would be a traceback."""
+    root = logging.getLogger()
+    before = list(root.handlers)
+    yield
+    for handler in list(root.handlers):
+        if handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -342,7 +342,14 @@ class TestAProcessThatIsStopped:
     def run_it(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "ops.main", "models", "pull", "small.gguf"]
         return subprocess.Popen(
-            command, env=self.environment, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            env=self.environment,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # A shell that runs the tests in the background has SIGINT ignored, which its children inherit.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
