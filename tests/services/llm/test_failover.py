@@ -372,9 +372,11 @@ async def test_tools_and_manners_are_those_of_the_first():
     assert (first.closed, second.closed) == (1, 1)
 
 
-def test_who_lacks_a_tool_is_told_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_lacks_a_tool_is_told_at_the_start(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     run_virtual(panel(Thinker("a", tools=(SPEC,)), Thinker("b")).warm())
-    assert "engine b can't use status, which a can" in "".join(capsys.readouterr())
+    assert "engine b can't use status, which a can" in "".join(capsys.readouterr()) + caplog.text
 
 
 @virtual
