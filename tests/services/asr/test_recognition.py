@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from structlog.testing import capture_logs
@@ -292,7 +293,8 @@ async def test_threads_that_replace_hanging_ones_are_few_and_go_when_those_come_
     pool = EnginePool(1)
     for _ in range(2):
         free = threading.Event()
-        jobs = [pool.submit(lambda: free.wait(10), lambda result, error: None) for _ in range(20)]  # noqa: B023
+        # Each job waits for the event of its own round: some of the first are still to be done when the second begins.
+        jobs = [pool.submit(partial(free.wait, 10), lambda result, error: None) for _ in range(20)]
         for threads in range(1, 10):
             await until(lambda: sum(job.at_work for job in jobs) == threads)  # noqa: B023
             for job in [job for job in jobs if job.at_work] * 2:
