@@ -44,6 +44,14 @@ def broken_off(error: Exception) -> tuple[str, str]:
     return CUT, type(error).__name__
 
 
+def explain(own: type[Exception], error: Exception) -> str:
+    """What the log may say of an error: somebody else's text may quote the caller, or what was to be said.
+
+    ``own``: the stage's error, whose text never does.
+    """
+    return str(error) if isinstance(error, own | RubbishError | StalledError | EmptyError) else type(error).__name__
+
+
 def now_ms() -> float:
     """The event loop's time."""
     return asyncio.get_running_loop().time() * 1000

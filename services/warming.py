@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from bus.logs import get_logger
 from services.racing import now_ms
 from services.resilience.attempts import Roster
 
 log = get_logger(__name__)
+
+E = TypeVar("E")
 
 Warm = Callable[[], Awaitable[None]]
 
@@ -82,3 +85,18 @@ def names_of(engine: str, fallbacks: str) -> list[str]:
     if twice:
         raise ValueError(f"fallbacks = {fallbacks!r}: {', '.join(twice)} is named twice; each engine has one place")
     return names
+
+
+def engines_of(
+    stage: str, engine: str, fallbacks: str, load: Callable[[str], E], refuse: Callable[[str], Exception]
+) -> list[tuple[str, E]]:
+    """The engines of two settings of a stage with their names, in their order, loaded and not yet warm.
+
+    Raises:
+        Exception: what ``load`` raises; what ``refuse`` makes of the text, where one is named twice.
+    """
+    try:
+        names = names_of(engine, fallbacks)
+    except ValueError as error:
+        raise refuse(f"[{stage}] {error}") from None
+    return [(name, load(name)) for name in names]

@@ -22,7 +22,7 @@ from services.asr.loading import EngineChoiceError
 from services.asr.pool import THREADS, WAITING_THREADS, EnginePool
 from services.asr.recognition import Outcome, Recognition
 from services.resilience.attempts import CUT, EMPTY, FAILED, TIMEOUT, Attempt, Attempts, Roster, Takeover
-from services.warming import Warming, names_of
+from services.warming import Warming, engines_of
 
 log = get_logger(__name__)
 
@@ -388,10 +388,7 @@ def load_engines(settings: Settings, load: Load = load_engine) -> Engine:
         MissingPackageError: the package of one is not installed.
     """
     section = settings.asr
-    try:
-        names = names_of(section.engine, section.fallbacks)
-    except ValueError as error:
-        raise EngineChoiceError(f"[asr] {error}") from None
-    if len(names) == 1:
-        return load(section.engine, section, settings)
-    return FailoverEngine([(name, load(name, section, settings)) for name in names], settings)
+    engines = engines_of(
+        "asr", section.engine, section.fallbacks, lambda name: load(name, section, settings), EngineChoiceError
+    )
+    return engines[0][1] if len(engines) == 1 else FailoverEngine(engines, settings)

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from bus.logs import get_logger
@@ -32,9 +33,9 @@ from services.llm.manners import Manners
 from services.llm.menu import Menu
 from services.llm.tools import ToolSpec
 from services.llm.verified import says_verified
-from services.racing import EmptyError, Race, Reader, RubbishError, StalledError, broken_off, now_ms
+from services.racing import EmptyError, Race, Reader, RubbishError, StalledError, broken_off, explain, now_ms
 from services.resilience.attempts import Attempt, Attempts, Roster, StageDownError, Takeover
-from services.warming import Warming, names_of
+from services.warming import Warming, engines_of
 
 log = get_logger(__name__)
 
@@ -194,7 +195,7 @@ class FailoverRun:
             lambda index: _Thinking(self._engines[index][1], self._engines[index][0], request, self._returned),
             attempt_ms=self._section.attempt_ms,
             hedge_ms=self._section.hedge_ms,
-            explain=explain,
+            explain=partial(explain, EngineError),
         )
         won = await self._race.winner()
         if won is None or self._over:
@@ -225,7 +226,7 @@ class FailoverRun:
             if self._over:
                 return None
             name, (why, kind) = attempt.name, broken_off(error)
-            log.warning("engine_error", message=f"engine {name}: {explain(error)}", engine=name, why=why)
+            log.warning("engine_error", message=f"engine {name}: {explain(EngineError, error)}", engine=name, why=why)
             self._thinking = None
             attempt.failed(now_ms(), why, kind, output=True)
             thinking.close()
@@ -327,19 +328,7 @@ def load_engines(settings: Settings, load: Load = load_engine) -> Engine:
         EngineError: one of them does not exist or refuses the settings, or is named twice.
     """
     section = settings.llm
-    try:
-        names = names_of(section.engine, section.fallbacks)
-    except ValueError as error:
-        raise EngineError(f"[llm] {error}") from None
-    if len(names) == 1:
-        return load(section.engine, section, settings)
-    return FailoverEngine([(name, load(name, section, settings)) for name in names], settings)
-
-
-def explain(error: Exception) -> str:
-    """What the log may say of an error: somebody else's text may quote the caller."""
-    return (
-        str(error)
-        if isinstance(error, EngineError | RubbishError | StalledError | EmptyError)
-        else type(error).__name__
+    engines = engines_of(
+        "llm", section.engine, section.fallbacks, lambda name: load(name, section, settings), EngineError
     )
+    return engines[0][1] if len(engines) == 1 else FailoverEngine(engines, settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 
 from bus.logs import get_logger
 from bus.metrics import EngineFigures
@@ -16,12 +17,12 @@ from config.load import ConfigError
 from config.settings import Settings, TtsSection
 from services.audio.g711 import PCM_SAMPLE_BYTES
 from services.audio.resample import Resampler, ResamplerMissingError
-from services.racing import EmptyError, Race, RubbishError, StalledError, broken_off, now_ms
+from services.racing import Race, StalledError, broken_off, explain, now_ms
 from services.resilience.attempts import Attempt, Attempts, Roster, StageDownError, Takeover
 from services.tts.engine import Capabilities, Engine, EngineChoiceError, EngineError, Label, SpeechChunk, load_engine
 from services.tts.rest import Pace, speakable, without_words
 from services.tts.speaking import Manner, Speaking, Voice
-from services.warming import Warming, names_of
+from services.warming import Warming, engines_of
 
 log = get_logger(__name__)
 
@@ -100,7 +101,7 @@ class FailoverRun:
             lambda index: Speaking(self._voices[index], text, self._manner),
             attempt_ms=self._section.attempt_ms,
             hedge_ms=self._section.hedge_ms,
-            explain=explain,
+            explain=partial(explain, EngineError),
         )
         won = await self._race.winner()
         if won is None or self._over:
@@ -148,7 +149,12 @@ class FailoverRun:
         why, kind = broken_off(error)
         if self._starved_ms and isinstance(error, StalledError):
             kind = f"slower than speech by more than {self._section.attempt_ms} ms"
-        log.warning("engine_error", message=f"engine {attempt.name}: {explain(error)}", engine=attempt.name, why=why)
+        log.warning(
+            "engine_error",
+            message=f"engine {attempt.name}: {explain(EngineError, error)}",
+            engine=attempt.name,
+            why=why,
+        )
         attempt.failed(now_ms(), why, kind, output=True)
         rest = without_words(text, speaking.words_said())
         return rest if speakable(rest) else None
@@ -214,19 +220,7 @@ def load_engines(settings: Settings, load: Load = load_engine) -> Engine:
         EngineChoiceError: one of them does not exist or refuses the settings, or is named twice.
     """
     section = settings.tts
-    try:
-        names = names_of(section.engine, section.fallbacks)
-    except ValueError as error:
-        raise EngineChoiceError(f"[tts] {error}") from None
-    if len(names) == 1:
-        return load(section.engine, section, settings)
-    return FailoverEngine([(name, load(name, section, settings)) for name in names], settings)
-
-
-def explain(error: Exception) -> str:
-    """What the log may say of an error: somebody else's text may hold what was to be said."""
-    return (
-        str(error)
-        if isinstance(error, EngineError | RubbishError | StalledError | EmptyError)
-        else type(error).__name__
+    engines = engines_of(
+        "tts", section.engine, section.fallbacks, lambda name: load(name, section, settings), EngineChoiceError
     )
+    return engines[0][1] if len(engines) == 1 else FailoverEngine(engines, settings)

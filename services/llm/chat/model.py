@@ -41,6 +41,11 @@ class ToolDescription(NamedTuple):
     description: str
     parameters: dict[str, Any]
 
+    def as_function(self) -> dict[str, Any]:
+        """In the form of OpenAI's interface, which other servers and the templates of models have taken over."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": function}
+
 
 class ChatRequest(NamedTuple):
     """What a model is asked.

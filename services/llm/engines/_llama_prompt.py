@@ -82,7 +82,7 @@ class ChatTemplate:
             EngineError: the template fails on it.
         """
         written = _native(messages) if self.format is MARKED else _plain(messages, tools)
-        told = [_function(tool) for tool in tools] if tools and self.format is MARKED else None
+        told = [tool.as_function() for tool in tools] if tools and self.format is MARKED else None
         if self._with_system:
             try:
                 return self._filled(written, told)
@@ -164,11 +164,6 @@ def _without_system(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if rest and rest[0]["role"] == "user":
         return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
     return [{"role": "user", "content": system}, *rest]
-
-
-def _function(tool: ToolDescription) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    return {"type": "function", "function": function}
 
 
 def _arguments(call: ModelToolCall) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from services.llm.chat.model import ChatEnd, FinishReason, Message, ModelToolCall, ToolDescription
+from services.llm.chat.model import ChatEnd, FinishReason, Message, ModelToolCall
 from services.llm.engine import EngineError
 from services.llm.engines._thinking import SpokenText
 
@@ -24,17 +24,6 @@ def written_messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
             entry["tool_name"] = names.get(message.tool_call_id, "")
         written.append(entry)
     return written
-
-
-def written_tools(tools: tuple[ToolDescription, ...]) -> list[dict[str, Any]]:
-    """Tools as Ollama wants them."""
-    return [
-        {
-            "type": "function",
-            "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
-        }
-        for tool in tools
-    ]
 
 
 def written_keep_alive(keep_alive: str) -> str | int:

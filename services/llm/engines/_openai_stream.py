@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from services.llm.chat.model import ChatEnd, FinishReason, Message, ModelToolCall, ToolDescription
+from services.llm.chat.model import ChatEnd, FinishReason, Message, ModelToolCall
 from services.llm.engines._thinking import SpokenText
 
 _REASONS: dict[str, FinishReason] = {
@@ -32,17 +32,6 @@ def written_messages(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
             entry["tool_call_id"] = message.tool_call_id
         written.append(entry)
     return written
-
-
-def written_tools(tools: tuple[ToolDescription, ...]) -> list[dict[str, Any]]:
-    """Tools as the interface wants them."""
-    return [
-        {
-            "type": "function",
-            "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
-        }
-        for tool in tools
-    ]
 
 
 class _Fragments:

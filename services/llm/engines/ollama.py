@@ -25,7 +25,6 @@ from services.llm.engines._ollama_protocol import (
     status_error,
     written_keep_alive,
     written_messages,
-    written_tools,
 )
 from services.packages import installed
 
@@ -116,7 +115,7 @@ class OllamaModel:
             },
         }
         if request.tools:
-            body["tools"] = written_tools(request.tools)
+            body["tools"] = [tool.as_function() for tool in request.tools]
         reply = Reply()
         async with aclosing(self._lines("POST", "/api/chat", body, silence_s)) as lines:
             async for line in lines:

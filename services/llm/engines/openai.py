@@ -22,7 +22,7 @@ from services.llm.chat.engine import ChatEngine
 from services.llm.chat.model import ChatRequest, Delta, Message, ModelCapabilities, Token
 from services.llm.engine import EngineError
 from services.llm.engines._openai_errors import place_of, status_error, stream_error, translate
-from services.llm.engines._openai_stream import Reply, written_messages, written_tools
+from services.llm.engines._openai_stream import Reply, written_messages
 from services.packages import installed
 
 KEEP_ALIVE_S = 300.0
@@ -163,7 +163,7 @@ class OpenaiModel:
             "max_tokens": max_tokens,
         }
         if request.tools:
-            arguments["tools"] = written_tools(request.tools)
+            arguments["tools"] = [tool.as_function() for tool in request.tools]
         return arguments
 
     async def _opened(self, arguments: dict[str, Any]) -> Any:
