@@ -22,44 +22,21 @@ from config.engine_sections import (
     PiperSection,
     VoskSection,
 )
+from config.nats_section import NatsSection
+from config.observability_sections import LogSection, MetricsSection, TracingSection
 from config.section import Count, Milliseconds, Port, Section
 
-__all__ = ["Count", "Milliseconds", "Port", "Section", "Settings"]
-
-
-class NatsSection(Section, frozen=True, kw_only=True):
-    """[nats]: how every process reaches the bus."""
-
-    url: Annotated[str, Meta(description="NATS servers, separated by commas; NATS_URL in the environment wins")] = (
-        "nats://127.0.0.1:4222"
-    )
-    credentials_file: Annotated[str, Meta(description="Path of a NATS credentials file; empty: none")] = ""
-    reconnect_wait_ms: Annotated[Milliseconds, Meta(description="Pause between two attempts to reconnect")] = 100
-    request_timeout_ms: Annotated[Milliseconds, Meta(description="Deadline of a request on the bus")] = 2000
-
-
-class LogSection(Section, frozen=True, kw_only=True):
-    """[log]: what a process writes to standard error."""
-
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least severe level that is written")
-    ] = "info"
-    format: Annotated[
-        Literal["auto", "json", "human"], Meta(description="auto: human on a terminal, JSON lines elsewhere")
-    ] = "auto"
-
-
-class MetricsSection(Section, frozen=True, kw_only=True):
-    """[metrics]: figures of a process for Prometheus."""
-
-    port: Annotated[
-        Port,
-        Meta(
-            description="Port of a process's page /metrics; 0: none. `callbus up` gives it to its first process and "
-            "counts up for the others"
-        ),
-    ] = 0
-    host: Annotated[str, Meta(description="Address that the page is served on")] = "127.0.0.1"
+__all__ = [
+    "Count",
+    "LogSection",
+    "MetricsSection",
+    "Milliseconds",
+    "NatsSection",
+    "Port",
+    "Section",
+    "Settings",
+    "TracingSection",
+]
 
 
 class StreamsSection(Section, frozen=True, kw_only=True):
@@ -94,6 +71,10 @@ class EdgeSection(Section, frozen=True, kw_only=True):
     required_stages: Annotated[
         str, Meta(description="Stages that need a worker with a free slot, or the call is refused with 503")
     ] = "asr,llm,tts"
+    drain_ms: Annotated[
+        Milliseconds,
+        Meta(description="Time that running calls have to end at a stop; 0: that of [ownership] drain_ms"),
+    ] = 0
     ring_ms: Annotated[Milliseconds, Meta(description="Answer after ringing this long")] = 0
     transfer_timeout_ms: Annotated[
         Milliseconds, Meta(description="A transfer of which the caller's telephone says nothing for so long has failed")
@@ -327,6 +308,7 @@ class Settings(Section, frozen=True, kw_only=True):
     nats: NatsSection = NatsSection()
     log: LogSection = LogSection()
     metrics: MetricsSection = MetricsSection()
+    tracing: TracingSection = TracingSection()
     streams: StreamsSection = StreamsSection()
     edge: EdgeSection = EdgeSection()
     asr: AsrSection = AsrSection()
