@@ -30,7 +30,12 @@ EXIT_CONFIG = 2
 TOPOLOGY_RETRY_S = 1.0
 SAY_AGAIN_S = 5.0
 GRACE_AFTER_DRAIN_MS = 2000
-"""Beyond ``ownership.drain_ms``, for closing what the drain left open."""
+"""Beyond the time that a process has to drain, for closing what the drain left open."""
+
+
+def ownership_drain_ms(settings: Settings) -> int:
+    """How long a process may drain that has no setting of its own for it."""
+    return settings.ownership.drain_ms
 
 
 class ServiceContext:
@@ -87,12 +92,12 @@ def version() -> str:
         return "0.0.0"
 
 
-def run_service(name: str, main: Main) -> None:
+def run_service(name: str, main: Main, drain_ms: Callable[[Settings], int] = ownership_drain_ms) -> None:
     """Run a process until it is told to stop, then end the interpreter.
 
     Exit codes: 0 stopped as told, 1 ``main`` failed, 2 a setting is not allowed (the text names it). The first SIGTERM
-    or SIGINT sets ``context.stopping``; ``main`` then has ``ownership.drain_ms`` to hand its work over. The second ends
-    the process at once.
+    or SIGINT sets ``context.stopping``; ``main`` then has ``drain_ms`` to hand its work over. The second ends the
+    process at once.
     """
     try:
         settings = load()
@@ -102,18 +107,19 @@ def run_service(name: str, main: Main) -> None:
     worker = f"{name.replace('.', '-')}-{os.urandom(4).hex()}"
     logs.configure(settings.log, name, worker)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_Process(name, settings, worker, main).run())
+        code = runner.run(_Process(name, settings, worker, main, drain_ms(settings)).run())
     raise SystemExit(code)
 
 
 class _Process:
     """One run of a process, from connecting to its exit code."""
 
-    def __init__(self, name: str, settings: Settings, worker: str, main: Main) -> None:
+    def __init__(self, name: str, settings: Settings, worker: str, main: Main, drain_ms: int) -> None:
         self._name = name
         self._settings = settings
         self._worker = worker
         self._main = main
+        self._drain_ms = drain_ms
         self._log = logs.get_logger(name)
         self._told_to_stop = asyncio.Event()
         self._at_once = asyncio.Event()
@@ -161,7 +167,7 @@ class _Process:
 
     async def _drain(self, main: asyncio.Task[int]) -> None:
         """Let ``main`` end within its deadline; cancel it after that, or at the second signal."""
-        timeout_ms = self._settings.ownership.drain_ms + GRACE_AFTER_DRAIN_MS
+        timeout_ms = self._drain_ms + GRACE_AFTER_DRAIN_MS
         at_once = asyncio.create_task(self._at_once.wait())
         waiting: set[asyncio.Future[Any]] = {main, at_once}
         await asyncio.wait(waiting, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bus.service import run_service
 from config.load import rows
+from edge.process import drain_ms
 from edge.process import main as serve
 
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.parse_args(arguments)
-    run_service("edge", serve)
+    run_service("edge", serve, drain_ms)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from bus.interface import Subscription
 from bus.logs import get_logger
 from bus.service import ServiceContext
 from config.load import ConfigError
+from config.settings import Settings
 from edge.admission import Admission, parse_stages
 from edge.net.ports import PortPool
 from edge.net.udp import PortTakenError
@@ -121,7 +122,7 @@ class EdgeProcess:
             log.info("draining", message=f"{len(calls)} calls go on; new ones are refused", calls=len(calls))
         # A second signal cancels this wait alone: the callers are still told that it is over.
         with contextlib.suppress(asyncio.CancelledError):
-            await wait_until(lambda: not calls, self._context.settings.ownership.drain_ms / 1000)
+            await wait_until(lambda: not calls, drain_ms(self._context.settings) / 1000)
         self.switchboard.hang_up_all("edge_stopping")
         agent = self.switchboard.signalling.agent
         await wait_until(lambda: agent.next_deadline() is None, GOODBYE_S)
@@ -160,6 +161,12 @@ class EdgeProcess:
                 "calls_refused": float(board.refused),
                 "sip_defects": float(board.signalling.defects),
             }
+
+
+def drain_ms(settings: Settings) -> int:
+    """How long running calls may go on at a stop: a call can't be handed over to another edge, so a machine that takes
+    part in a rolling restart gives them minutes, where a worker of a stage needs moments."""
+    return settings.edge.drain_ms or settings.ownership.drain_ms
 
 
 async def main(context: ServiceContext) -> None:

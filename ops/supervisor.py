@@ -66,6 +66,8 @@ class SystemPlan:
         nats_port: of a server of our own: this one where it is free, else any.
         workers: processes per service, one where it does not say; 0: none.
         environment: variables of the children, over those of this process.
+        drain_s: how long each process may drain at the end.
+        edge_drain_s: the same for the calls of an edge, where that is another time.
     """
 
     settings: Settings
@@ -75,8 +77,14 @@ class SystemPlan:
     workers: Mapping[str, int] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     drain_s: float = 10.0
+    edge_drain_s: float = 0.0
     ready_timeout_s: float = 40.0
     say: Callable[[str], None] = lambda text: None
+
+    @property
+    def call_drain_s(self) -> float:
+        """How long running calls have to end."""
+        return self.edge_drain_s or self.drain_s
 
 
 class Supervisor:
@@ -84,8 +92,11 @@ class Supervisor:
 
     def __init__(self, plan: SystemPlan) -> None:
         self._plan = plan
-        drain_ms = str(int(plan.drain_s * 1000))
-        self._environment = {**os.environ, "CALLBUS_OWNERSHIP__DRAIN_MS": drain_ms, **plan.environment}
+        drain = {
+            "CALLBUS_OWNERSHIP__DRAIN_MS": str(int(plan.drain_s * 1000)),
+            "CALLBUS_EDGE__DRAIN_MS": str(int(plan.edge_drain_s * 1000)),
+        }
+        self._environment = {**os.environ, **drain, **plan.environment}
         self._lock = FolderLock(plan.data)
         self._server: OwnServer | None = None
         self._connection: Connection | None = None
@@ -172,7 +183,8 @@ class Supervisor:
         await asyncio.gather(*self._watchers, return_exceptions=True)
         for stages in STOP_ORDER:
             group = [child for child in self.children if child.name.split("-")[0] in stages]
-            timeout_s = HURRIED_S if self._hurried else self._plan.drain_s + 2
+            drain_s = self._plan.call_drain_s if "edge" in stages else self._plan.drain_s
+            timeout_s = HURRIED_S if self._hurried else drain_s + 2
             await asyncio.gather(*(child.stop(timeout_s) for child in group))
         if self._connection is not None:
             await self._connection.close()

@@ -65,7 +65,8 @@ def up(workers: str, data: Path, asr: str, llm: str, tts: str, agent: str, as_js
     nats-server takes the port 4222 where it is free, so that the other commands find it without --nats. Several edges
     take the SIP ports that follow the first one.
 
-    Ctrl-C drains: no new calls; running ones may end within ownership.drain_ms. A second Ctrl-C hangs them up.
+    Ctrl-C drains: no new calls; running ones may end within edge.drain_ms, or ownership.drain_ms where that is
+    0. A second Ctrl-C hangs them up.
 
     Exit code 0: stopped by Ctrl-C or SIGTERM. 1: a service can't start, and its last log lines are shown; or an
     engine's package or model is missing, and nothing was started. 2: called wrongly, or a setting is not allowed.
@@ -81,6 +82,7 @@ def up(workers: str, data: Path, asr: str, llm: str, tts: str, agent: str, as_js
         workers=parse_workers(workers),
         environment=chosen,
         drain_s=settings.ownership.drain_ms / 1000,
+        edge_drain_s=settings.edge.drain_ms / 1000,
         ready_timeout_s=ready_timeout_s(settings),
         say=_say,
     )
@@ -114,7 +116,7 @@ async def _up(plan: SystemPlan, as_json: bool) -> None:
     display = asyncio.create_task(_show_json(supervisor) if as_json else _show_table(supervisor))
     try:
         await supervisor.watch(stop)
-        plan.say(f"draining: running calls have {plan.drain_s:.0f} s to end; Ctrl-C again hangs them up")
+        plan.say(f"draining: running calls have {plan.call_drain_s:.0f} s to end; Ctrl-C again hangs them up")
     finally:
         await supervisor.stop()
         display.cancel()

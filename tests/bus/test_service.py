@@ -13,7 +13,7 @@ import pytest
 from bus import service
 from bus.errors import BusTimeout, NotProvisioned
 from bus.memory import MemoryServer
-from bus.service import ServiceContext, _Process, bind_all
+from bus.service import ServiceContext, _Process, bind_all, ownership_drain_ms
 from config.settings import OwnershipSection, Settings
 from schemas.session import Stage
 from tests.fakes.virtual import run_virtual
@@ -36,8 +36,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> MemoryServer:
     return server
 
 
-def process(main: Main) -> _Process:
-    return _Process("sample", SETTINGS, "sample-1", main)
+def process(main: Main, drain_ms: int = ownership_drain_ms(SETTINGS)) -> _Process:
+    return _Process("sample", SETTINGS, "sample-1", main, drain_ms)
 
 
 async def until_told(context: ServiceContext) -> None:
@@ -100,13 +100,13 @@ def test_main_that_cancels_itself_is_a_failure(server: MemoryServer) -> None:
     assert run(lambda: process(main).run()) == service.EXIT_FAILED
 
 
-@pytest.mark.parametrize(("signals", "seconds"), [(1, 5.0), (2, 0.0)])
-def test_main_that_does_not_stop_is_stopped(server: MemoryServer, signals: int, seconds: float) -> None:
+@pytest.mark.parametrize(("drain_ms", "signals", "seconds"), [(3000, 1, 5.0), (60_000, 1, 62.0), (60_000, 2, 0.0)])
+def test_main_that_does_not_stop_is_stopped(server: MemoryServer, drain_ms: int, signals: int, seconds: float) -> None:
     async def main(context: ServiceContext) -> None:
         await asyncio.Event().wait()
 
     async def scenario() -> int:
-        one = process(main)
+        one = process(main, drain_ms)
         running = asyncio.create_task(one.run())
         await asyncio.sleep(1)
         begun = asyncio.get_running_loop().time()

@@ -17,7 +17,7 @@ from bus.service import ServiceContext
 from config.settings import EdgeSection, OwnershipSection, Settings
 from edge import __main__ as program
 from edge import process
-from edge.process import EdgeProcess, main, raise_file_limit, wait_until
+from edge.process import EdgeProcess, drain_ms, main, raise_file_limit, wait_until
 from schemas import call
 from schemas.session import WorkerRecord
 from tests.edge.harness import LOCAL, Observer, until
@@ -76,6 +76,27 @@ async def test_stopping_without_calls_is_quick() -> None:
         await edge.stop()
 
 
+async def test_calls_have_the_time_that_the_edge_gives_them() -> None:
+    inside = context(MemoryServer(), msgspec.structs.replace(LOCAL, drain_ms=60_000), drain_ms=100)
+    edge = EdgeProcess(inside)
+    await edge.start()
+    async with Caller() as caller:
+        await caller.dial(edge.sip_port)
+        await until(lambda: len(edge.switchboard.calls) == 1)
+        stopping = asyncio.create_task(edge.stop())
+        await asyncio.sleep(0.5)
+        assert len(edge.switchboard.calls) == 1, "the time of the workers is over, that of the calls is not"
+        caller.hang_up()
+        async with asyncio.timeout(5):
+            await stopping
+
+
+@pytest.mark.parametrize(("own", "wanted"), [(0, 3000), (1_800_000, 1_800_000)])
+def test_how_long_calls_may_go_on(own: int, wanted: int) -> None:
+    settings = Settings(edge=EdgeSection(drain_ms=own), ownership=OwnershipSection(drain_ms=3000))
+    assert drain_ms(settings) == wanted
+
+
 async def test_waiting_has_an_end() -> None:
     assert not await wait_until(lambda: False, 0.05)
     assert await wait_until(lambda: True, 0.0)
@@ -108,10 +129,10 @@ def test_realtime_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_program_runs_the_service(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    ran: list[tuple[str, object]] = []
-    monkeypatch.setattr(program, "run_service", lambda name, serve: ran.append((name, serve)))
+    ran: list[tuple[object, ...]] = []
+    monkeypatch.setattr(program, "run_service", lambda *what: ran.append(what))
     program.main([])
-    assert ran == [("edge", main)]
+    assert ran == [("edge", main, drain_ms)]
     with pytest.raises(SystemExit) as stopped:
         program.main(["--help"])
     assert stopped.value.code == 0
