@@ -26,6 +26,9 @@ from schemas.session import Stage
 
 log = get_logger(__name__)
 
+HEARD = ("call.ended",)
+"""Events of all calls that an edge follows: what another process says of a call that is its own."""
+
 FIGURES_INTERVAL_S = 1.0
 GOODBYE_S = 0.5
 """How long the last BYEs may wait for their answers."""
@@ -94,7 +97,7 @@ class EdgeProcess:
         raise_priority(self._settings.niceness, self._settings.realtime)
         await self._workers.start()
         self._ends = await follow_all(
-            self._context.connection, ("call.ended",), self.switchboard.on_ended_elsewhere, service="edge"
+            self._context.connection, HEARD, self.switchboard.on_ended_elsewhere, service="edge"
         )
         await self.switchboard.signalling.start(self._settings.sip_port, tcp=self._settings.sip_tcp)
         self.switchboard.pacer.start()
