@@ -1,0 +1,45 @@
+"""What a process has measured, for Prometheus.
+
+No identifier is ever a label. Each room declares the figures of one matter; ``registry`` says what a declaration is,
+and ``page`` makes the page of a process of those that it tells. The page is served over HTTP where ``[metrics] port``
+is set; nothing is bound else.
+"""
+
+from bus.metrics import calls, engines, media, process, traces, turns, workers
+from bus.metrics.engines import EngineFigures, count_degraded
+from bus.metrics.page import begin, render, serve
+from bus.metrics.registry import DECLARED, REGISTRY, SERVICES
+from bus.metrics.turns import (
+    TURN_FIELDS,
+    count_away,
+    count_backchannel,
+    count_false_interruption,
+    count_interruption,
+    count_stuck,
+    observe_measured,
+)
+
+__all__ = [
+    "DECLARED",
+    "REGISTRY",
+    "SERVICES",
+    "TURN_FIELDS",
+    "EngineFigures",
+    "begin",
+    "calls",
+    "count_away",
+    "count_backchannel",
+    "count_degraded",
+    "count_false_interruption",
+    "count_interruption",
+    "count_stuck",
+    "engines",
+    "media",
+    "observe_measured",
+    "process",
+    "render",
+    "serve",
+    "traces",
+    "turns",
+    "workers",
+]

@@ -1,0 +1,40 @@
+"""Workers: their calls and slots, whom they took calls over from, and the queue that new calls wait in."""
+
+from __future__ import annotations
+
+from bus.metrics.registry import OWN_STAGE, WORKERS, Label, counter, histogram, reading
+
+CONSUMERS = tuple(f"{stage}-assign" for stage in WORKERS)
+CONSUMER = Label("consumer", CONSUMERS)
+TAKEOVER_REASONS = ("lost", "handed_over", "given_up")
+TAKEOVER_BUCKETS_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+
+CALLS = reading("callbus_worker_calls", "Calls that the worker owns or is taking", OWN_STAGE)
+SLOTS = reading("callbus_worker_slots", "Calls that the worker can own at once", OWN_STAGE)
+UTILIZATION = reading("callbus_worker_utilization", "Calls / slots", OWN_STAGE)
+TAKEOVERS = counter(
+    "callbus_takeovers_total",
+    "Calls taken from another worker: it was lost, it handed them over, or it could not go on with them",
+    OWN_STAGE,
+    Label("why", TAKEOVER_REASONS),
+    by=WORKERS,
+)
+TAKEOVER_SECONDS = histogram(
+    "callbus_takeover_seconds",
+    "Last sign of life of a lost worker until another one works on its call",
+    OWN_STAGE,
+    buckets=TAKEOVER_BUCKETS_S,
+    by=WORKERS,
+)
+QUEUE_PENDING = reading(
+    "callbus_queue_pending", "New calls that no worker of the stage was given yet", CONSUMER, by=WORKERS
+)
+QUEUE_UNACKNOWLEDGED = reading(
+    "callbus_queue_unacknowledged", "New calls given to a worker that has not taken them yet", CONSUMER, by=WORKERS
+)
+QUEUE_OLDEST = reading(
+    "callbus_queue_oldest_seconds",
+    "How long the oldest call that nobody has taken has waited; 0: none waits",
+    CONSUMER,
+    by=WORKERS,
+)
