@@ -46,8 +46,10 @@ class CallPlacer:
             return list(await asyncio.gather(*(self._answers[handle] for handle in handles)))
 
     async def hang_up_all(self) -> None:
-        """BYE for every call, and time for the answers."""
-        for handle in self._answers:
+        """BYE for every call that was not refused, and time for the answers."""
+        for handle, answer in self._answers.items():
+            if answer.done() and answer.exception() is not None:
+                continue  # refused: there is nothing to hang up
             self._signalling.agent.hang_up(handle, time.monotonic())
             self._signalling.pump()
             await asyncio.sleep(0.002)

@@ -16,18 +16,12 @@ import pytest
 from bus.clock import wall_us
 from bus.consume import read_call
 from bus.kv import TypedBucket
-from ops.session import offered_calls
 from ops.supervisor import Supervisor
-from schemas.asr import AsrFinal
-from schemas.base import Event
 from schemas.call import CallOffered
-from schemas.llm import LlmSentence, utterance_of
-from schemas.playout import PlayoutFinished
 from schemas.session import Owner, WorkerRecord
-from schemas.turn import TurnEnded
-from services.tts.engines.instant import frame_count
+from tests.e2e.nothing_lost import calls_in_order, check_heard, check_said_once, until_answered
 from tests.e2e.system import INSTANT, running_system
-from tests.fakes.crowd import Crowd, CrowdCaller, text_of
+from tests.fakes.crowd import Crowd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("timed")]
 
@@ -62,7 +56,7 @@ class Stage:
         os.kill(pid, how)
         try:
             taken_ms = await self._taken_over(owners, stage, victim, before_us)
-            await self._answered(start + hit_s + ANSWER_DEADLINE_S)
+            await until_answered(self.supervisor, self.calls, self.turn, start + hit_s + ANSWER_DEADLINE_S)
         finally:
             if how is signal.SIGSTOP:
                 os.kill(pid, signal.SIGCONT)
@@ -72,8 +66,8 @@ class Stage:
         """Every transcript holds the whole utterance, every answer was said once, heard whole and in order."""
         for caller, call in zip(self.crowd.callers, self.calls, strict=True):
             events = await read_call(self.supervisor.connection, call.call_id, call.tenant)
-            _check_heard_by_asr(caller, events, self.turn)
-            _check_said_once(caller, events, self.turn)
+            check_heard(caller, events, self.turn)
+            check_said_once(caller, events, self.turn)
 
     async def settle(self) -> None:
         """Until every worker is there again."""
@@ -106,40 +100,6 @@ class Stage:
                     return max(max(0, owner.since_us - before_us) for owner in found) / 1000
                 await asyncio.sleep(0.02)
 
-    async def _answered(self, deadline: float) -> None:
-        wanted = utterance_of(self.turn)
-        for call in self.calls:
-            while True:
-                events = await read_call(self.supervisor.connection, call.call_id, call.tenant)
-                if any(isinstance(e, PlayoutFinished) and e.utterance_id == wanted for e in events):
-                    break
-                assert time.monotonic() < deadline, (
-                    f"turn {self.turn} has no answer: {[type(e).__name__ for e in events]}"
-                )
-                await asyncio.sleep(0.1)
-
-
-def _check_heard_by_asr(caller: CrowdCaller, events: list[Event], turn: int) -> None:
-    finals = [event for event in events if isinstance(event, AsrFinal) and event.turn == turn]
-    ends = [event for event in events if isinstance(event, TurnEnded) and event.turn == turn]
-    assert len(finals) == 1
-    assert len(ends) == 1
-    assert ends[0].text == finals[0].text
-    count = int(finals[0].text.split(":")[1])
-    last = finals[0].through_sequence
-    frames = caller.sent[last - count + 1 : last + 1]
-    assert finals[0].text == text_of(frames), "a frame is missing, repeated, or out of order"
-    assert last - count + 1 <= caller.voiced[0], "the beginning of the utterance was not heard"
-    assert caller.voiced[-1] <= last, "the end of the utterance was not heard"
-
-
-def _check_said_once(caller: CrowdCaller, events: list[Event], turn: int) -> None:
-    utterance_id = utterance_of(turn)
-    sentences = [event for event in events if isinstance(event, LlmSentence) and event.utterance_id == utterance_id]
-    assert [sentence.index for sentence in sentences] == [0]
-    frames = [label.frame for label in caller.heard if label.utterance_id == utterance_id]
-    assert frames == list(range(frame_count(sentences[0].text)))
-
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
 @pytest.mark.parametrize("stage", ["asr", "llm", "tts"])
@@ -149,7 +109,7 @@ async def test_another_worker_goes_on(stage: str, how: signal.Signals, tmp_path:
         crowd = Crowd()
         await crowd.start(CALLS, supervisor.sip_port)
         try:
-            calls = await _calls_in_order(supervisor, crowd)
+            calls = await calls_in_order(supervisor, crowd)
             attack = Stage(supervisor, crowd, calls)
             await asyncio.sleep(3.0)  # the greetings
             for number in range(RUNS):
@@ -161,13 +121,3 @@ async def test_another_worker_goes_on(stage: str, how: signal.Signals, tmp_path:
             await crowd.stop()
             print(f"{stage} {how.name}: taken over after {[round(value) for value in taken_ms]} ms")
     assert max(taken_ms) <= LIMIT_MS[how]
-
-
-async def _calls_in_order(supervisor: Supervisor, crowd: Crowd) -> list[CallOffered]:
-    """The calls in the order of the callers: each was placed after the one before was under way."""
-    async with asyncio.timeout(10):
-        while True:
-            found = [call async for call in offered_calls(supervisor.connection)]
-            if len(found) == len(crowd.callers):
-                return sorted(found, key=lambda call: call.at_us)
-            await asyncio.sleep(0.05)
