@@ -13,8 +13,9 @@ from typing import Any
 
 import uvloop
 
-from bus import client, logs, metrics, topology
+from bus import client, logs, pages, topology
 from bus.errors import BusError, NotProvisioned
+from bus.health import Health
 from bus.heartbeat import Heartbeat
 from bus.interface import Connection
 from bus.micro import MicroService
@@ -47,17 +48,20 @@ class ServiceContext:
         worker: its own name, one token: ``asr-1f3a90c2``.
         stopping: set at SIGTERM or SIGINT: drain and return from ``main``.
         log: the process's logger.
-        health: what endpoint ``health`` answers; set ``ok`` to False where the process can't work.
+        health: what the pages and the endpoint ``health`` answer; add to its ``checks`` what the process needs to work.
     """
 
-    def __init__(self, name: str, settings: Settings, connection: Connection, worker: str) -> None:
+    def __init__(
+        self, name: str, settings: Settings, connection: Connection, worker: str, health: Health | None = None
+    ) -> None:
         self.name = name
         self.settings = settings
         self.connection = connection
         self.worker = worker
         self.stopping = asyncio.Event()
         self.log: Any = logs.get_logger(name)
-        self.health: dict[str, Any] = {"ok": True, "ready": False}
+        self.health = health or Health(name, worker)
+        self.health.checks.insert(0, self._bus_lacks)
         self.micro = MicroService(
             connection,
             name=name,
@@ -70,7 +74,7 @@ class ServiceContext:
 
     async def ready(self) -> None:
         """Say that the process takes work from now on: a log line, and ``ready`` in the micro service's metadata."""
-        self.health["ready"] = True
+        self.health.is_ready = True
         self.micro.metadata["ready"] = "true"
         self.log.info("ready", message=f"{self.name} is ready", pid=os.getpid())
 
@@ -81,7 +85,14 @@ class ServiceContext:
         )
 
     def _health(self) -> dict[str, Any]:
-        return {**self.health, "connected": self.connection.connected, "stopping": self.stopping.is_set()}
+        self.health.beat()
+        return {**self.health.ready(), "connected": self.connection.connected, "stopping": self.stopping.is_set()}
+
+    def _bus_lacks(self) -> str:
+        if self.connection.connected:
+            return ""
+        where = servers(self.settings)
+        return f"{self.name} has lost NATS at {where} and connects anew; is nats-server running there?"
 
 
 def version() -> str:
@@ -90,6 +101,14 @@ def version() -> str:
         return metadata.version("callbus")
     except metadata.PackageNotFoundError:
         return "0.0.0"
+
+
+def servers(settings: Settings) -> str:
+    """The NATS servers of the settings, for people: without what stands before an ``@``."""
+    return ", ".join(
+        f"{scheme}//{rest.rpartition('@')[2]}" if rest else scheme
+        for scheme, _, rest in (url.strip().partition("//") for url in settings.nats.url.split(","))
+    )
 
 
 def run_service(name: str, main: Main, drain_ms: Callable[[Settings], int] = ownership_drain_ms) -> None:
@@ -123,39 +142,55 @@ class _Process:
         self._log = logs.get_logger(name)
         self._told_to_stop = asyncio.Event()
         self._at_once = asyncio.Event()
+        self._health = Health(name, worker)
 
     async def run(self) -> int:
+        """From the first page served to the exit code."""
+        end_pages = pages.serve(self._settings.metrics, self._health)
+        beats = asyncio.create_task(self._health.beat_forever(), name="health")
+        try:
+            return await self._connect_and_run()
+        except BusError as error:
+            self._log.error("bus_refused", message=f"{self._name} can't use the bus: {error}")
+            return EXIT_FAILED
+        finally:
+            beats.cancel()
+            end_pages()
+
+    async def _connect_and_run(self) -> int:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._on_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal, number)
+        where = servers(self._settings)
+        self._health.waits_for = f"{self._name} waits for NATS at {where}: start nats-server there, or mend NATS_URL"
         connection = await self._unless_stopped(client.connect(self._worker, self._settings.nats))
         if connection is None:
             return EXIT_OK
+        context = ServiceContext(self._name, self._settings, connection, self._worker, self._health)
         try:
+            await context.micro.start()
             if await self._unless_stopped(self._wait_for_topology(connection)) is None:
                 return EXIT_OK
-            return await self._run_main(connection)
+            return await self._run_main(context)
         finally:
+            with contextlib.suppress(BusError):
+                await context.micro.stop()
             await connection.close(0 if self._at_once.is_set() else 2000)
 
-    async def _run_main(self, connection: Connection) -> int:
-        context = ServiceContext(self._name, self._settings, connection, self._worker)
-        await context.micro.start()
-        end_metrics = metrics.serve(self._settings.metrics)
+    async def _run_main(self, context: ServiceContext) -> int:
+        self._health.waits_for = f"{self._name} is starting: it loads its engines or opens its ports"
         main = asyncio.create_task(self._until_done(context))
         stop = asyncio.create_task(self._told_to_stop.wait())
         try:
             await asyncio.wait({main, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not main.done():
+                self._health.draining = True
                 context.stopping.set()
                 await self._drain(main)
             return self._exit_code(main)
         finally:
             stop.cancel()
-            with contextlib.suppress(BusError):
-                await context.micro.stop()
-            end_metrics()
 
     async def _until_done(self, context: ServiceContext) -> int:
         """Run ``main``. It may leave with ``SystemExit``, which must not end the event loop before the drain."""
@@ -198,6 +233,7 @@ class _Process:
                 await bind_all(connection, self._settings)
                 return True
             except BusError as error:
+                self._health.waits_for = f"{self._name} waits: {error}"
                 if loop.time() - said_at >= SAY_AGAIN_S:
                     said_at = loop.time()
                     event = "not_provisioned" if isinstance(error, NotProvisioned) else "bus_not_ready"

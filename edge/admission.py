@@ -44,7 +44,7 @@ class Admission:
         """``max_calls_per_caller``: calls at once with the same From user out of the same host; 0: no such limit."""
         self._max_calls = max_calls
         self._max_calls_per_caller = max_calls_per_caller
-        self._required = required
+        self.required = required
         self._workers = workers
         self.draining = False
 
@@ -58,7 +58,7 @@ class Admission:
             return CALLER_BUSY
         if not bus_connected:
             return BUS_AWAY
-        for stage in self._required:
+        for stage in self.required:
             if self._workers.free_slots(stage.value) <= 0:
                 return Refusal(503, "Service Unavailable", f"no_worker_{stage.value}")
         return None

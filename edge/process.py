@@ -115,6 +115,16 @@ class EdgeProcess:
             sip_port=self.sip_port,
         )
 
+    def lacks(self) -> str:
+        """The first required stage of which no worker is heard, and what to do; empty: all are there."""
+        for stage in self.admission.required:
+            if not self._workers.workers(stage.value):
+                return (
+                    f"edge refuses calls: no {stage.value} worker is heard; start one, or see why it does not come: "
+                    f"callbus health {stage.value}"
+                )
+        return ""
+
     async def stop(self) -> None:
         """Refuse new calls, let running ones go on for ``drain_ms``, then hang up and store what is to be stored."""
         self.admission.draining = True
@@ -187,6 +197,7 @@ async def main(context: ServiceContext) -> None:
     except ConfigError as error:
         log.error("bad_setting", message=str(error))
         raise SystemExit(2) from None
+    context.health.checks.append(edge.lacks)
     await context.ready()
     await context.stopping.wait()
     await edge.stop()

@@ -1,13 +1,12 @@
 """What a process has measured, for Prometheus.
 
 No identifier is ever a label. Each room declares the figures of one matter; ``registry`` says what a declaration is,
-and ``page`` makes the page of a process of those that it tells. The page is served over HTTP where ``[metrics] port``
-is set; nothing is bound else.
+and ``page`` makes the page of a process of those that it tells; ``bus.pages`` serves it over HTTP.
 """
 
 from bus.metrics import calls, engines, media, process, traces, turns, workers
 from bus.metrics.engines import EngineFigures, count_degraded
-from bus.metrics.page import begin, render, serve
+from bus.metrics.page import begin, render
 from bus.metrics.registry import DECLARED, REGISTRY, SERVICES
 from bus.metrics.turns import (
     TURN_FIELDS,
@@ -38,7 +37,6 @@ __all__ = [
     "observe_measured",
     "process",
     "render",
-    "serve",
     "traces",
     "turns",
     "workers",

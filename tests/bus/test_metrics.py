@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import socket
-import urllib.request
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bus import metrics
-from config.settings import MetricsSection
 from schemas.turn import TurnMeasured
 
 pytestmark = pytest.mark.unit
@@ -33,17 +31,6 @@ MEASURED = TurnMeasured(
 
 def value(name: str, **labels: str) -> float:
     return metrics.REGISTRY.get_sample_value(name, labels) or 0.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def page(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        return str(answer.read().decode())
 
 
 def test_a_measured_turn_is_in_the_histograms_in_seconds() -> None:
@@ -101,12 +88,7 @@ def test_what_callers_got_of_a_stage_that_was_down_is_counted() -> None:
 
 def test_the_page_holds_no_identifier() -> None:
     metrics.observe_measured(MEASURED)
-    port = free_port()
-    close = metrics.serve(MetricsSection(port=port))
-    try:
-        text = page(port)
-    finally:
-        close()
+    text = generate_latest(metrics.REGISTRY).decode()
     assert "callbus_turn_e2e_latency_seconds_bucket" in text
     assert "process_resident_memory_bytes" in text
     assert not re.search(r"01a1|acme", text)
@@ -117,19 +99,6 @@ def test_the_page_holds_no_identifier() -> None:
         for key in sample.labels
     }
     assert {key for _, key in labels} <= {"le", "engine", "subject", "stage", "why", "result", "what"}
-
-
-def test_nothing_is_bound_where_no_port_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "start_http_server", None)
-    metrics.serve(MetricsSection())()
-
-
-def test_a_port_that_is_taken_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        metrics.serve(MetricsSection(port=taken.getsockname()[1]))()
-    assert "CALLBUS_METRICS__PORT" in capsys.readouterr().out
 
 
 def test_every_metric_stands_on_the_page_of_the_documents() -> None:

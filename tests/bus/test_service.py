@@ -10,11 +10,13 @@ from typing import Any
 
 import pytest
 
+from bus import health as health_module
 from bus import service
-from bus.errors import BusTimeout, NotProvisioned
+from bus.errors import BusError, BusTimeout, NotProvisioned
+from bus.health import Health
 from bus.memory import MemoryServer
 from bus.service import ServiceContext, _Process, bind_all, ownership_drain_ms
-from config.settings import OwnershipSection, Settings
+from config.settings import NatsSection, OwnershipSection, Settings
 from schemas.session import Stage
 from tests.fakes.virtual import run_virtual
 
@@ -69,7 +71,15 @@ def test_stopped_as_told(server: MemoryServer) -> None:
         ping = json.loads((await operator.request("$SRV.PING.sample", b"")).data)
         assert (ping["id"], ping["metadata"]["worker"], ping["metadata"]["ready"]) == ("sample-1", "sample-1", "true")
         health = json.loads((await operator.request("sample.sample-1.health", b"")).data)
-        assert health == {"ok": True, "ready": True, "connected": True, "stopping": False}
+        assert health == {
+            "ok": True,
+            "ready": True,
+            "why": "",
+            "service": "sample",
+            "instance": "sample-1",
+            "connected": True,
+            "stopping": False,
+        }
         one._on_signal(signal.SIGTERM)
         return await running
 
@@ -219,19 +229,77 @@ def test_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None
     assert service.version() == "0.0.0"
 
 
-def test_the_metrics_of_a_process_live_as_long_as_it_works(
-    server: MemoryServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_pages_live_as_long_as_the_process(server: MemoryServer, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
 
-    def serve(section: object) -> Callable[[], None]:
-        seen.append(section)
+    def serve(section: object, health: Health) -> Callable[[], None]:
+        seen.append((section, health.ready()["why"]))
         return lambda: seen.append("ended")
 
-    monkeypatch.setattr(service.metrics, "serve", serve)
+    monkeypatch.setattr(service.pages, "serve", serve)
 
     async def main(context: ServiceContext) -> None:
-        assert seen == [SETTINGS.metrics]
+        assert len(seen) == 1
+        assert context.health.ready()["why"] == "sample is starting: it loads its engines or opens its ports"
 
     assert run(lambda: process(main).run()) == service.EXIT_OK
-    assert seen == [SETTINGS.metrics, "ended"]
+    assert seen == [(SETTINGS.metrics, "sample is starting"), "ended"]
+
+
+def test_health_says_what_is_waited_for(server: MemoryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Health] = []
+
+    def serve(_: object, health: Health) -> Callable[[], None]:
+        heard.append(health)
+        return lambda: None
+
+    monkeypatch.setattr(service.pages, "serve", serve)
+    monkeypatch.setattr(health_module.time, "monotonic", lambda: asyncio.get_event_loop().time())
+    connect = service.client.connect
+
+    async def connect_late(name: str, section: Any) -> Any:
+        await asyncio.sleep(5)
+        return await connect(name, section)
+
+    monkeypatch.setattr(service.client, "connect", connect_late)
+
+    async def scenario() -> int:
+        consumers, server.consumers = server.consumers, {}
+        one = process(until_told)
+        running = asyncio.create_task(one.run())
+        await asyncio.sleep(1)
+        (health,) = heard
+        said = [health.ready()["why"]]
+        await asyncio.sleep(10)
+        said.append(health.ready()["why"])
+        server.consumers = consumers
+        await asyncio.sleep(5)
+        said.append(health.ready()["why"])
+        one._on_signal(signal.SIGTERM)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        code = await running
+        said.append(health.ready()["why"])
+        assert said[0] == ("sample waits for NATS at nats://127.0.0.1:4222: start nats-server there, or mend NATS_URL")
+        assert "does not exist" in said[1] and "callbus provision" in said[1]
+        assert said[2] == ""
+        assert said[3].startswith("sample is draining")
+        return code
+
+    assert run(scenario) == service.EXIT_OK
+
+
+def test_a_bus_that_can_not_be_used_is_said_and_ends_with_one(
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def refuse(*_: object) -> Any:
+        raise BusError("[nats] credentials_file = 'x' is no file")
+
+    monkeypatch.setattr(service.client, "connect", refuse)
+    assert run(lambda: process(until_told).run()) == service.EXIT_FAILED
+    assert "can't use the bus: [nats] credentials_file" in capsys.readouterr().out
+
+
+def test_servers_are_named_without_secrets() -> None:
+    url = "nats://user:secret@a:4222, tls://b:4223"
+    assert service.servers(Settings(nats=NatsSection(url=url))) == "nats://a:4222, tls://b:4223"

@@ -57,7 +57,7 @@ def test_the_process_serves_until_it_is_stopped() -> None:
         context = ServiceContext("llm", settings, world.server.connect("llm-1"), "llm-1")
         serving = asyncio.create_task(serve(load_engine("instant", settings.llm), context))
         await world.rest(500)
-        assert context.health["ready"]
+        assert context.health.is_ready
         await world.begin()
         await world.answer()
         assert world.of(LlmSentence)
