@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bus.interface import Connection
 from bus.logs import get_logger
+from bus.metrics.process import DEAD_LETTERS
 from bus.tracing import figures_of
 from schemas import subjects
 
@@ -24,5 +25,6 @@ def bury(connection: Connection, service: str, subject: str, data: bytes, reason
     template = subjects.template_of(subject)
     text = " ".join(reason.split())[:MAX_REASON]
     figures_of(f"{service} dead_letter").count += 1
+    DEAD_LETTERS.inc(service=service)
     log.warning("dead_letter", message=f"a message on {template} can't be read: {text}", reason=text, subject=template)
     connection.publish(subjects.dead_letter(service), data[:MAX_BYTES], {REASON_HEADER: text, SUBJECT_HEADER: subject})

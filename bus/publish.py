@@ -15,6 +15,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
+from weakref import WeakValueDictionary
 
 from bus import codec, tracing
 from bus.acks import ack_inbox
@@ -23,9 +24,11 @@ from bus.fencing import EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, MESSAGE_ID, 
 from bus.guard import guard_of
 from bus.interface import Connection, StoreAck, StoredMessage
 from bus.logs import get_logger
+from bus.metrics.process import FAILURES_TOTAL
 from bus.topology import CALLS
 from schemas import subjects
 from schemas.base import Event
+from schemas.failure import Failure
 
 log = get_logger(__name__)
 
@@ -58,6 +61,13 @@ class RecorderFigures:
 
 
 figures = RecorderFigures()
+_RECORDERS: WeakValueDictionary[int, Recorder] = WeakValueDictionary()
+
+
+def pending_of_all() -> int:
+    """Messages of all recorders of the process that the stream has not confirmed yet. May be asked on any thread."""
+    recorders = (reference() for reference in _RECORDERS.valuerefs())
+    return sum(recorder.pending for recorder in recorders if recorder is not None)
 
 
 class _Entry:
@@ -101,6 +111,7 @@ class Recorder:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
+        _RECORDERS[id(self)] = self
         if not self._inbox.ready:
             self._inbox.open(self._pump)
 
@@ -121,6 +132,8 @@ class Recorder:
         """
         subject = subjects.subject_of(event)
         headers = {MESSAGE_ID: event.dedupe_id}
+        if isinstance(event, Failure):
+            FAILURES_TOTAL.inc(stage=event.stage, code=event.code)
         tracing.inject(subject, headers)
         self._add(_Entry(subject, codec.encode(event), headers, event, fenced))
 

@@ -19,6 +19,7 @@ from bus.health import Health
 from bus.heartbeat import Heartbeat
 from bus.interface import Connection
 from bus.micro import MicroService
+from bus.vitals import Vitals
 from config.load import ConfigError, load
 from config.settings import Settings
 from schemas.session import Stage
@@ -143,11 +144,13 @@ class _Process:
         self._told_to_stop = asyncio.Event()
         self._at_once = asyncio.Event()
         self._health = Health(name, worker)
+        self._vitals: Vitals
 
     async def run(self) -> int:
         """From the first page served to the exit code."""
         end_pages = pages.serve(self._settings.metrics, self._health)
         beats = asyncio.create_task(self._health.beat_forever(), name="health")
+        self._vitals = Vitals(self._name, version(), self._health)
         try:
             return await self._connect_and_run()
         except BusError as error:
@@ -155,6 +158,7 @@ class _Process:
             return EXIT_FAILED
         finally:
             beats.cancel()
+            self._vitals.end()
             end_pages()
 
     async def _connect_and_run(self) -> int:
@@ -167,6 +171,7 @@ class _Process:
         connection = await self._unless_stopped(client.connect(self._worker, self._settings.nats))
         if connection is None:
             return EXIT_OK
+        self._vitals.connected(connection)
         context = ServiceContext(self._name, self._settings, connection, self._worker, self._health)
         try:
             await context.micro.start()

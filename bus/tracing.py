@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Generic, TypeVar
@@ -17,6 +18,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bus.logs import get_logger
+from bus.metrics.process import HANDLER_BUCKETS_S
 from schemas.subjects import template_of
 
 T = TypeVar("T")
@@ -27,6 +29,7 @@ TRACEPARENT = "traceparent"
 
 _TRACE_ID = re.compile(r"^[0-9a-f]{32}$")
 _ROOT_SPAN_MASK = (1 << 64) - 1
+_BOUNDS_MS = tuple(bound * 1000 for bound in HANDLER_BUCKETS_S)
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 _NO_PROVIDER = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
@@ -76,11 +79,15 @@ def consumer_span(subject: str, headers: Mapping[str, str]) -> Iterator[None]:
 
 
 class HandlerFigures:
-    """Counts and times of one handler, since the process started."""
+    """Counts and times of one handler, since the process started.
 
-    __slots__ = ("count", "errors", "last_error", "max_ms", "total_ms")
+    ``buckets``: times by the bounds of ``bus.metrics.process.HANDLER_BUCKETS_S``, one more for what is above them.
+    """
+
+    __slots__ = ("buckets", "count", "errors", "last_error", "max_ms", "total_ms")
 
     def __init__(self) -> None:
+        self.buckets = [0] * (len(_BOUNDS_MS) + 1)
         self.count = 0
         self.errors = 0
         self.last_error = ""
@@ -137,4 +144,5 @@ class GuardedHandler(Generic[T]):
             took_ms = (time.perf_counter() - begun) * 1000
             figures.count += 1
             figures.total_ms += took_ms
+            figures.buckets[bisect_left(_BOUNDS_MS, took_ms)] += 1
             figures.max_ms = max(figures.max_ms, took_ms)

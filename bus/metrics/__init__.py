@@ -8,6 +8,7 @@ from bus.metrics import calls, engines, media, process, traces, turns, workers
 from bus.metrics.engines import EngineFigures, count_degraded
 from bus.metrics.page import begin, render
 from bus.metrics.registry import DECLARED, REGISTRY, SERVICES
+from bus.metrics.traces import count_dropped_spans, count_kept_trace
 from bus.metrics.turns import (
     TURN_FIELDS,
     count_away,
@@ -29,8 +30,10 @@ __all__ = [
     "count_away",
     "count_backchannel",
     "count_degraded",
+    "count_dropped_spans",
     "count_false_interruption",
     "count_interruption",
+    "count_kept_trace",
     "count_stuck",
     "engines",
     "media",
