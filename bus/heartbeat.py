@@ -12,6 +12,7 @@ from bus.clock import wall_us
 from bus.errors import BusError, DecodeError
 from bus.interface import Bucket, Connection, Message, Subscription
 from bus.logs import get_logger
+from bus.metrics import workers
 from config.settings import OwnershipSection
 from schemas import subjects
 from schemas.session import Stage, WorkerRecord
@@ -76,6 +77,7 @@ class Heartbeat:
         """Begin. Raises ``NotProvisioned`` where bucket ``workers`` is missing."""
         self._bucket = await self._connection.bucket("workers")
         self._ping = await self._connection.subscribe(ping_subject(self._stage.value, self._worker), self._answer)
+        self._tell_load()
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._beat_forever()), loop.create_task(self._write_forever())]
 
@@ -91,6 +93,12 @@ class Heartbeat:
         if self._bucket is not None:
             with contextlib.suppress(BusError):
                 await self._bucket.delete(f"{self._stage.value}.{self._worker}")
+
+    def _tell_load(self) -> None:
+        stage = (self._stage.value,)
+        workers.CALLS.read_each(lambda: [(stage, float(self.calls))])
+        workers.SLOTS.read_each(lambda: [(stage, float(self.slots))])
+        workers.UTILIZATION.read_each(lambda: [(stage, self.calls / self.slots)] if self.slots else [])
 
     def beat(self) -> None:
         """Say it now."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bus.metrics.registry import Label, counter
 
-KEPT_WHY = ("failure", "failed_call", "slow_turn", "sampled")
+KEPT_WHY = ("failure", "failed_call", "slow_turn")
 
 TRACES_KEPT = counter(
-    "callbus_traces_kept_total", "Traces or turns of them that are exported, and why", Label("why", KEPT_WHY)
+    "callbus_traces_kept_total",
+    "Calls whose trace is exported although it was not drawn, and why",
+    Label("why", KEPT_WHY),
 )
 SPANS_DROPPED = counter("callbus_spans_dropped_total", "Spans that could not be exported: no room, or nobody took them")
 

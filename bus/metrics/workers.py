@@ -38,3 +38,18 @@ QUEUE_OLDEST = reading(
     CONSUMER,
     by=WORKERS,
 )
+
+
+def observe_takeover(stage: str, silence_ms: float | None, waited_ms: float) -> None:
+    """A call of another worker is worked on here. ``silence_ms``: how long that worker had been silent when the call
+    was taken, None where it asked for that; ``waited_ms``: from then until now."""
+    if silence_ms is None:
+        TAKEOVERS.inc(stage=stage, why="handed_over")
+        return
+    TAKEOVERS.inc(stage=stage, why="lost")
+    TAKEOVER_SECONDS.observe((silence_ms + waited_ms) / 1000, stage=stage)
+
+
+def count_readopted(stage: str) -> None:
+    """A call is worked on that nobody worked on: a worker could not go on with it, or did not know that it was its."""
+    TAKEOVERS.inc(stage=stage, why="given_up")
