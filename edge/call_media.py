@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import secrets
 import time
@@ -20,6 +21,7 @@ from edge.media.recording import Chunk, ChunkBuilder
 from edge.media.reports import RtcpReporter
 from edge.media.ring import FrameRing
 from edge.media.sender import MediaSender
+from edge.media_tally import MediaTally, counts_of, observe_quality
 from edge.net.addresses import is_literal
 from edge.net.pacer import Pacer
 from edge.net.ports import PortPair, PortPool
@@ -68,6 +70,7 @@ class CallMedia:
         self._pair = pair
         self._ports = ports
         self._pacer = pacer
+        self._spoke_at = -math.inf
         self._outbox = outbox
         self._bus = bus
         self._settings = settings
@@ -84,6 +87,7 @@ class CallMedia:
         self._sender = MediaSender(
             ssrc=secrets.randbits(32), sequence=secrets.randbits(15), timestamp=secrets.randbits(31)
         )
+        self._tally = MediaTally(self._receiver, self._sender)
         self._reporter: RtcpReporter | None = None
         self._epoch = 0.0
         self._held = False
@@ -151,6 +155,8 @@ class CallMedia:
             if self._rtp is None:
                 self._pair.close()
             self._ports.release(self._pair.port, now)
+            self._tally.tell(last=True)
+            observe_quality(self._counts())
         return self._counts()
 
     def _finish(self, reporter: RtcpReporter, now: float) -> None:
@@ -274,6 +280,7 @@ class CallMedia:
             self._rtp.sendto(datagram, target)
         if payload is not None:
             self._silent = False
+            self._spoke_at = now
             chunk = self._chunks_out.add(
                 playout.counts.sent - 1, media_time, payload, self._codec_number, utterance=playout.last_utterance
             )
@@ -337,6 +344,10 @@ class CallMedia:
         """Frames of the ring for a stage that asks for them."""
         return replay_messages(self._ring, from_sequence)
 
+    def agent_silent_s(self) -> float:
+        """Since when nothing of the agent has left for the caller."""
+        return time.monotonic() - self._spoke_at
+
     def media_time_ms(self) -> int:
         """The caller's media time now."""
         return self._receiver.media_time_at(time.monotonic()) // TICKS_PER_MS
@@ -347,6 +358,7 @@ class CallMedia:
         """Reports and the media timeout (``edge.net.pacer.Paced``)."""
         if self._closed or self._reporter is None:
             return
+        self._tally.tell()
         if now >= self._reporter.next_deadline():
             self._send_rtcp(self._reporter.report(now, random.random()))
         timeout_ms = self._settings.media_timeout_ms
@@ -359,18 +371,5 @@ class CallMedia:
             self._rtcp.sendto(report, (target[0], target[1] + 1))
 
     def _counts(self) -> MediaCounts:
-        counts, playout = self._receiver.counts, self._playout.counts
-        return MediaCounts(
-            packets_received=counts.frames + counts.events + counts.comfort_noise + counts.late + counts.duplicate,
-            packets_sent=self._sender.packets,
-            lost=max(0, self._receiver.lost),
-            late=counts.late,
-            duplicate=counts.duplicate,
-            reordered=counts.reordered,
-            rejected=counts.rejected_total,
-            ssrc_changes=counts.ssrc_changes,
-            jitter_ms=round(self._receiver.statistics.jitter_ms, 3),
-            pacer_late_max_ms=round(self._late_max_ms, 3),
-            frames_from_agent=playout.offered,
-            frames_dropped_stale=playout.stale + playout.duplicate,
-        )
+        peer = self._reporter.peer if self._reporter is not None else None
+        return counts_of(self._receiver, self._sender, self._playout.counts, peer, self._late_max_ms)

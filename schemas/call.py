@@ -60,6 +60,17 @@ class MediaCounts(msgspec.Struct, frozen=True, kw_only=True):
     frames_from_agent: NonNegative = 0
     frames_dropped_stale: NonNegative = 0
     """Agent frames dropped because their utterance was flushed or already played."""
+    loss_share: float = 0.0
+    """Of the caller's packets: lost or too late, 0 to 1."""
+    mos_in: float | None = None
+    """Estimated mean opinion score, 1 to 4.5, of the caller's voice (E-model, ITU-T G.107); None: too little came."""
+    mos_out: float | None = None
+    """The same of the agent's voice, by what the caller's telephone reports; None: it reports nothing."""
+    out_loss_share: float | None = None
+    """Of our packets, as the telephone reports."""
+    out_jitter_ms: float | None = None
+    round_trip_ms: float | None = None
+    """Of the network, by RTCP."""
 
 
 class CallOffered(Event, frozen=True, kw_only=True, tag="call.offered.v1"):

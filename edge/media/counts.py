@@ -53,5 +53,10 @@ class ReceiveCounts:
     rejected: dict[Rejection, int] = field(default_factory=lambda: dict.fromkeys(Rejection, 0))
 
     @property
+    def packets(self) -> int:
+        """RTP packets of the caller's, however useful."""
+        return self.frames + self.events + self.comfort_noise + self.late + self.duplicate
+
+    @property
     def rejected_total(self) -> int:
         return sum(self.rejected.values())

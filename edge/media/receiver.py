@@ -148,6 +148,11 @@ class MediaReceiver:
         """Packets that never came, as far as known."""
         return self._order.lost
 
+    @property
+    def holes(self) -> int:
+        """How often packets were given up, however many at a time."""
+        return self._order.holes
+
     def is_peer_host(self, source: Address) -> bool:
         """Whether RTCP from there is to be believed."""
         return self._latch.is_peer_host(source)

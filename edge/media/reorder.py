@@ -46,9 +46,10 @@ class ReorderBuffer(Generic[SlotT]):
         next: the number that is in order.
         held: slots that came early, in order of arrival: number -> (slot, arrival in seconds).
         lost: packets given up that have not come since.
+        holes: times that packets were given up.
     """
 
-    __slots__ = ("_first", "_missing", "_wait_s", "held", "lost", "next", "started")
+    __slots__ = ("_first", "_missing", "_wait_s", "held", "holes", "lost", "next", "started")
 
     def __init__(self, wait_s: float) -> None:
         self._wait_s = wait_s
@@ -58,6 +59,7 @@ class ReorderBuffer(Generic[SlotT]):
         self.next = 0
         self.held: dict[int, tuple[SlotT, float]] = {}
         self.lost = 0
+        self.holes = 0
 
     def start(self, sequence: int) -> None:
         """``sequence`` is the first number; what is held has been drained before."""
@@ -134,6 +136,7 @@ class ReorderBuffer(Generic[SlotT]):
     def _give_up(self, sequence: int) -> None:
         """What lies before ``sequence`` is lost. Numbers too old to be told from ``FAR`` need not be remembered."""
         self.lost += sequence - self.next
+        self.holes += 1
         oldest = sequence - MAX_MISORDER
         self._missing = {number for number in self._missing if number >= oldest}
         self._missing.update(range(max(self.next, oldest), sequence))

@@ -36,13 +36,21 @@ class PeerView(NamedTuple):
         fraction_lost: 0.0 to 1.0, over its last interval.
         cumulative_lost: packets.
         jitter_ms: its interarrival jitter.
-        round_trip_ms: of the network, None until a report of ours was answered (RFC 3550 section 6.4.1).
+        round_trip_ms: of the network, None until a report of ours was answered (RFC 3550 section 6.4.1); where the last
+            report tells none, that of the one before.
+        packets_sent: by us when the report came.
     """
 
     fraction_lost: float
     cumulative_lost: int
     jitter_ms: float
     round_trip_ms: float | None
+    packets_sent: int = 0
+
+    @property
+    def share_lost(self) -> float:
+        """Of all packets that we sent, 0.0 to 1.0."""
+        return min(1.0, max(0, self.cumulative_lost) / self.packets_sent) if self.packets_sent else 0.0
 
 
 class RtcpReporter:
@@ -163,4 +171,8 @@ class RtcpReporter:
                 elapsed = (instant - block.last_report - block.delay) & 0xFFFFFFFF
                 # A clock that was set, or a made-up number, gives nonsense near 2**32.
                 round_trip = elapsed / 65.536 if elapsed < 60 << 16 else None
-            self.peer = PeerView(block.fraction_lost / 256, block.cumulative_lost, block.jitter / 8, round_trip)
+            if round_trip is None and self.peer is not None:
+                round_trip = self.peer.round_trip_ms
+            self.peer = PeerView(
+                block.fraction_lost / 256, block.cumulative_lost, block.jitter / 8, round_trip, self._sender.packets
+            )

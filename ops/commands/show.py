@@ -111,4 +111,12 @@ def _end_lines(view: CallView) -> list[str]:
         f"rtp: {media.packets_received} in, {media.packets_sent} out, {media.lost} lost, {media.late} late, "
         f"{media.reordered} reordered, {media.duplicate} duplicate, jitter {media.jitter_ms:.1f} ms, "
         f"pacer late at most {media.pacer_late_max_ms:.1f} ms",
+        f"sound: {_sound(media.mos_in, media.loss_share, media.jitter_ms)} in, "
+        f"{_sound(media.mos_out, media.out_loss_share, media.out_jitter_ms)} out",
     ]
+
+
+def _sound(mos: float | None, loss_share: float | None, jitter_ms: float | None) -> str:
+    if mos is None or loss_share is None or jitter_ms is None:
+        return "MOS not known"
+    return f"MOS {mos:.2f} ({100 * loss_share:.1f} % lost, jitter {jitter_ms:.1f} ms)"

@@ -120,9 +120,9 @@ def test_earlier_bytes_are_still_read(path: Path) -> None:
     message_type = {tag_of(each): each for each in BY_TYPE}[path.stem]
     message = msgspec.json.decode(path.read_bytes(), type=message_type)
     told = msgspec.json.decode(path.read_bytes())
-    new_fields = {field.name for field in msgspec.structs.fields(message_type)} - set(told)
-    assert new_fields
     again = msgspec.json.decode(msgspec.json.encode(message))
+    nested = {name for name, value in told.items() if isinstance(value, dict)}
+    assert set(again) - set(told) or any(set(again[name]) - set(told[name]) for name in nested)
     # Nested structs may have got fields too: what was told comes back, more may.
     flat = {name for name, value in told.items() if not isinstance(value, dict)}
     assert {name: again[name] for name in flat} == {name: told[name] for name in flat}
