@@ -12,6 +12,7 @@ from bus.logs import get_logger
 from schemas import subjects
 from schemas.base import DEFAULT_TENANT, Command
 from schemas.control import ControlMessage, ControlReply
+from schemas.subjects import command_name
 
 log = get_logger(__name__)
 
@@ -30,7 +31,7 @@ async def serve_control(
     *,
     service: str,
 ) -> Subscription:
-    """Answer commands to ``stage`` of one call until the subscription is closed.
+    """Answer commands to ``stage`` of one call, whatever their name, until the subscription is closed.
 
     What does not decode is answered with ``bad_message`` and goes to the dead letters; a handler that raises is
     answered with ``engine_failed``.
@@ -45,8 +46,9 @@ async def serve_control(
 
         try:
             command: ControlMessage = codec.decode(message.data, ControlMessage)  # type: ignore[arg-type]
-            if command.call_id != call_id or command.tenant != tenant:
-                raise DecodeError("the command names another call or tenant than its subject")
+            # Who may send what is ruled by subject: a command under another's name is none.
+            if message.subject != subjects.control_of(stage, command.call_id, command.tenant, command_name(command)):
+                raise DecodeError("the command is another one, or of another call or tenant, than its subject says")
         except DecodeError as error:
             bury(connection, service, message.subject, message.data, str(error))
             reply = ControlReply(ok=False, error="bad_message", message=str(error))
@@ -66,7 +68,7 @@ async def send_control(connection: Connection, stage: str, command: Command, *, 
     Never raises for what a caller of a command has to expect: nobody owns the call there (``not_owner``), no answer in
     time (``engine_timeout``), no connection (``bus_disconnected``), an answer that can't be read (``bad_message``).
     """
-    subject = subjects.control_of(stage, command.call_id, command.tenant or DEFAULT_TENANT)
+    subject = subjects.control_of(stage, command.call_id, command.tenant or DEFAULT_TENANT, command_name(command))
     headers: dict[str, str] = {}
     tracing.inject(subject, headers)
     try:

@@ -29,7 +29,11 @@ from bus.errors import BusUnavailable
 ANY_PORT = -1
 POLL_S = 0.01
 LOG_TAIL_BYTES = 2000
-DEFAULT_CONFIG = Path(__file__).resolve().parent.parent / "nats.conf"
+ROOT = Path(__file__).resolve().parent.parent
+DEFAULT_CONFIG = ROOT / "ops" / "nats" / "local.conf"
+"""For this machine alone: loopback, no keys."""
+SECURED_CONFIG = ROOT / "nats.conf"
+"""One user per service; it includes what ``callbus keys create`` makes."""
 _PR_SET_PDEATHSIG = 1
 
 

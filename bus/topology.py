@@ -19,7 +19,21 @@ CALLS = "CALLS"
 HISTORY = "HISTORY"
 LIMITS = "LIMITS"
 DEAD_LETTERS = "DEAD_LETTERS"
+CALLS_TTS = "CALLS_TTS"
 ASSIGN_STAGES = ("asr", "llm", "tts")
+
+TTS_FOLLOWS = (
+    "call.answered", "call.held", "call.ended", "llm.sentence", "llm.done", "tts.*", "playout.*", "turn.interrupted",
+)  # fmt: skip
+"""Events that the tts stage follows, and all that it may read: what is to be said, never what a caller said."""
+
+BINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "edge": ((), ("workers",)),
+    "asr": (("asr-assign",), ("owners", "workers")),
+    "llm": (("llm-assign",), ("owners", "workers", "context", "calls")),
+    "tts": (("tts-assign",), ("owners", "workers")),
+}
+"""Service -> work queues and buckets that it uses, and may look at."""
 
 HISTORY_DOMAINS = ("call", "dtmf", "vad", "asr", "turn", "llm", "tool", "tts", "playout")
 """Domains of events that outlive the audio; ``rec`` is left out. ``failure`` has no second token and stands apart."""
@@ -119,17 +133,7 @@ def streams(section: StreamsSection) -> tuple[StreamSpec, ...]:
             max_age_s=section.calls_max_age_h * HOUR_S,
             max_bytes=section.calls_max_bytes,
         ),
-        StreamSpec(
-            name=HISTORY,
-            why="Events outlive audio: text is small and stays long, audio is large and goes early. Copied in the "
-            "order of CALLS.",
-            source=CALLS,
-            source_filters=(*(f"call.*.*.{domain}.>" for domain in HISTORY_DOMAINS), "call.*.*.failure"),
-            replicas=section.replicas,
-            max_age_s=section.history_max_age_d * DAY_S,
-            max_bytes=max(section.calls_max_bytes // 10, 1_048_576),
-            compression="s2",
-        ),
+        *_copies(section),
         StreamSpec(
             name=LIMITS,
             why="Rate limits are counters: one request adds and returns the total, without compare-and-set retries.",
@@ -148,6 +152,33 @@ def streams(section: StreamsSection) -> tuple[StreamSpec, ...]:
             replicas=section.replicas,
             max_age_s=7 * DAY_S,
             max_bytes=67_108_864,
+        ),
+    )
+
+
+def _copies(section: StreamsSection) -> tuple[StreamSpec, ...]:
+    return (
+        StreamSpec(
+            name=HISTORY,
+            why="Events outlive audio: text is small and stays long, audio is large and goes early. Copied in the "
+            "order of CALLS.",
+            source=CALLS,
+            source_filters=(*(f"call.*.*.{domain}.>" for domain in HISTORY_DOMAINS), "call.*.*.failure"),
+            replicas=section.replicas,
+            max_age_s=section.history_max_age_d * DAY_S,
+            max_bytes=max(section.calls_max_bytes // 10, 1_048_576),
+            compression="s2",
+        ),
+        StreamSpec(
+            name=CALLS_TTS,
+            why="What the tts stage may read of a call when it takes it over. Which subjects a batch reads is said in "
+            "the request's body, where no permission reaches: so this stage has a stream that holds nothing else.",
+            source=CALLS,
+            source_filters=tuple(f"call.*.*.{name}" for name in TTS_FOLLOWS),
+            replicas=section.replicas,
+            max_age_s=section.calls_max_age_h * HOUR_S,
+            max_bytes=max(section.calls_max_bytes // 20, 1_048_576),
+            compression="s2",
         ),
     )
 

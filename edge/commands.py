@@ -1,4 +1,4 @@
-"""What may be asked of the edge for a call (``rt.*.*.control.edge``), and what it answers."""
+"""What may be asked of the edge for a call (``rt.*.*.control.edge.<command>``), and what it answers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from edge.call_media import CallMedia
 from edge.handover import Handover
 from edge.text import reason_token
 from schemas.call import EndedBy
-from schemas.control import ControlMessage, ControlReply, Flush, Hangup, Pause, Resume, SendDtmf, Transfer
+from schemas.control import ControlMessage, ControlReply, Flush, GiveUp, Hangup, Pause, Resume, SendDtmf, Transfer
 
 MAX_DIGITS = 32
+GIVE_UP_SILENCE_S = 1.0
+"""asr may end a call that nobody answers, and no other: so long the agent has said nothing."""
 _DIGITS = re.compile(r"[0-9*#A-D]+")
 DONE = ControlReply(ok=True)
 
@@ -46,7 +48,15 @@ class CommandHandler:
             case Hangup():
                 self._call.hang_up(reason_token(command.reason, "agent_hung_up"), EndedBy.AGENT)
                 return DONE
+            case GiveUp():
+                return self._give_up(command)
         return _error("not_supported", f"the edge does not carry out {type(command).__name__}")
+
+    def _give_up(self, command: GiveUp) -> ControlReply:
+        if self._media.agent_silent_s() < GIVE_UP_SILENCE_S:
+            return _error("invalid_argument", "the agent is heard: a call is given up only where nobody answers")
+        self._call.hang_up(reason_token(command.reason, "turn_stuck"), EndedBy.AGENT)
+        return DONE
 
     def _flush(self, command: Flush) -> ControlReply:
         if self._media.flush(command.utterance_id, reason_token(command.reason, "command")):

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.base import Event, tag_of, type_name
 from schemas.control import ControlReply, ReplayReply, ReplayRequest
-from schemas.subjects import COMMAND_TYPES, EVENT_TYPES, SPEAKERS, STORED_TYPES
+from schemas.subjects import COMMAND_TYPES, EVENT_TYPES, SPEAKERS, STORED_TYPES, command_name
 
 REF_TEMPLATE = "#/components/schemas/{name}"
 CONTROL_STAGES = ("edge", "asr", "llm", "tts")
@@ -127,10 +127,12 @@ def _add_control(channels: dict[str, Any], operations: dict[str, Any], stage: st
     name = f"control.{stage}"
     commands = [_name(command) for command in COMMAND_TYPES]
     channels[name] = _channel(
-        f"rt.{{tenant}}.{{call}}.{name}",
+        f"rt.{{tenant}}.{{call}}.{name}.{{command}}",
         [*commands, "ControlReply"],
         f"Commands to the owner of the call in {stage}; request/reply, ahead of all data",
     )
+    names = [command_name(command) for command in COMMAND_TYPES]
+    channels[name]["parameters"]["command"] = {"description": "Which command it is", "enum": names}
     operations[f"send.{name}"] = _operation(name, "anyone allowed", commands) | {"reply": _reply(name, "ControlReply")}
 
 

@@ -164,6 +164,7 @@ BY_MESSAGE: dict[str, dict[str, Any]] = {
     "control.resume": {"reason": "backchannel"},
     "control.say": {"text": "One moment, please.", "utterance_id": None, "reason": "supervisor"},
     "control.hangup": {"reason": "agent_hung_up"},
+    "control.give_up": {"reason": "turn_stuck"},
     "control.transfer": {"reason": "agent_transferred"},
     "control.dtmf": {"digits": "42#", "reason": "menu"},
     "control.inject": {"text": "The caller is a customer.", "reason": "supervisor"},

@@ -41,13 +41,13 @@ UNITS = (
 CARRIED_OUT_BY: Mapping[str, tuple[str, ...]] = {
     "control.flush": ("edge", "llm", "tts"), "control.pause": ("edge",), "control.resume": ("edge",),
     "control.say": ("llm", "tts"), "control.hangup": ("edge",), "control.transfer": ("edge",),
-    "control.dtmf": ("edge",), "control.inject": ("llm",),
+    "control.dtmf": ("edge",), "control.inject": ("llm",), "control.give_up": ("edge",),
 }  # fmt: skip
 """Command -> the stages that carry it out; others answer ``not_supported``."""
 
 ASKED_BY: Mapping[str, tuple[str, ...]] = {
     "control.flush": ("asr",), "control.pause": ("asr",), "control.resume": ("asr",), "control.say": ("asr",),
-    "control.hangup": ("asr", "llm"), "control.transfer": ("llm",),
+    "control.hangup": ("llm",), "control.give_up": ("asr",), "control.transfer": ("llm",),
 }  # fmt: skip
 """Command -> the stages that give it; the others are there for programs of your own."""
 

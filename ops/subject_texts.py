@@ -13,7 +13,7 @@ id of the call (32 hexadecimal digits); neither is ever a telephone number. Read
 | `call.<tenant>.<call>.<domain>.<event>` | what happened: JSON, one [event](#events) a message | in the stream `CALLS`, and longer in `HISTORY` |
 | `call.<tenant>.<call>.rec.in`, `rec.out` | the [recording](#audio), 200 ms a message, binary | in the stream `CALLS` |
 | `rt.<tenant>.<call>.audio.in`, `audio.out` | live [audio](#audio), binary | no |
-| `rt.<tenant>.<call>.control.<stage>`, `replay` | [commands](#commands), request and reply | no |
+| `rt.<tenant>.<call>.control.<stage>.<command>`, `replay` | [commands](#commands), request and reply | no |
 | `hb.<stage>.<worker>` | a heartbeat of a worker: a [WorkerRecord](#stored-values) | no |
 | `hb.<stage>.<worker>.ping` | asks a worker whose heartbeat is missing whether it lives; it answers with a heartbeat | no |
 | `dead_letter.<service>` | a message that a service could not read, as it came; headers `Callbus-Reason`, `Callbus-Subject` | in the stream `DEAD_LETTERS` |
@@ -58,7 +58,7 @@ A message is 16 bytes, network byte order, and then the codec's payload as it tr
 
 COMMANDS = """## Commands
 
-On `rt.<tenant>.<call>.control.<stage>`, to the owner of the call in that stage; ahead of all data, never kept. Each is
+On `rt.<tenant>.<call>.control.<stage>.<command>`, to the owner of the call in that stage; ahead of all data, never kept. Each is
 answered with a [control.reply](#controlreply). Every command has `type`, `call_id`, `tenant` and `reason` (a token for the
 record, never what somebody said).
 """

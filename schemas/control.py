@@ -44,6 +44,10 @@ class Hangup(Command, frozen=True, kw_only=True, tag="control.hangup.v1"):
     """End the call (to the edge)."""
 
 
+class GiveUp(Command, frozen=True, kw_only=True, tag="control.give_up.v1"):
+    """End a call that nobody answers (to the edge, by asr). Refused while the agent is heard: asr may not hang up."""
+
+
 class Transfer(Command, frozen=True, kw_only=True, tag="control.transfer.v1"):
     """Hand the caller to ``target`` (to the edge)."""
 
@@ -89,4 +93,4 @@ class ControlReply(msgspec.Struct, frozen=True, kw_only=True, tag="control.reply
     message: str = ""
 
 
-ControlMessage = Flush | Pause | Resume | Say | Hangup | Transfer | SendDtmf | Inject
+ControlMessage = Flush | Pause | Resume | Say | Hangup | GiveUp | Transfer | SendDtmf | Inject

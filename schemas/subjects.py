@@ -30,7 +30,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
 )  # fmt: skip
 
 COMMAND_TYPES = (
-    control.Flush, control.Pause, control.Resume, control.Say, control.Hangup, control.Transfer,
+    control.Flush, control.Pause, control.Resume, control.Say, control.Hangup, control.GiveUp, control.Transfer,
     control.SendDtmf, control.Inject,
 )  # fmt: skip
 
@@ -52,6 +52,8 @@ CALL_STREAM_SUBJECT = "call.>"
 HEARTBEAT_TEMPLATE = "hb.{stage}.{worker}"
 DEAD_LETTER_TEMPLATE = "dead_letter.{service}"
 DISCONNECT_SUBJECT = "sys.disconnect"
+TRACE_KEEP_SUBJECT = "trace.keep"
+"""Body: the id of a call whose trace every process keeps, though it was not sampled."""
 
 
 class SubjectError(ValueError):
@@ -109,9 +111,17 @@ def replay(call_id: str, tenant: str = DEFAULT_TENANT) -> str:
     return _live("replay", call_id, tenant)
 
 
-def control_of(stage: str, call_id: str, tenant: str = DEFAULT_TENANT) -> str:
-    """``rt.<tenant>.<call>.control.{edge,asr,llm,tts}``."""
-    return _live(f"control.{_one_of(stage, ('edge', 'asr', 'llm', 'tts'), 'stage')}", call_id, tenant)
+def control_of(stage: str, call_id: str, tenant: str = DEFAULT_TENANT, command: str = "*") -> str:
+    """``rt.<tenant>.<call>.control.{edge,asr,llm,tts}.<command>``: the command stands in the subject, so that the
+    server can tell who may hang up from who may only pause."""
+    receiver = _one_of(stage, ("edge", "asr", "llm", "tts"), "stage")
+    return _live(f"control.{receiver}.{_token_or_star(command, 'command')}", call_id, tenant)
+
+
+def command_name(command: msgspec.Struct | type[msgspec.Struct]) -> str:
+    """Last token of a command's subject: ``hangup`` of ``control.hangup.v1``."""
+    kind = command if isinstance(command, type) else type(command)
+    return type_name(kind).split(".", 1)[1]
 
 
 def heartbeat(stage: str, worker: str) -> str:

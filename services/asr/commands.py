@@ -14,8 +14,9 @@ from bus.control import send_control
 from bus.interface import Connection
 from bus.logs import get_logger
 from schemas.base import Command
-from schemas.control import Flush, Hangup, Pause, Resume, Say
+from schemas.control import Flush, GiveUp, Pause, Resume, Say
 from schemas.llm import APOLOGY_PART, utterance_of
+from schemas.subjects import command_name
 from services.asr.turn import values as v
 
 log = get_logger(__name__)
@@ -61,8 +62,8 @@ class CallCommands:
         self._give("tts", Say(**self._names(HANG_UP_REASON), text=text, utterance_id=target))
 
     def hang_up(self) -> None:
-        """End a call that nobody answers."""
-        self._give("edge", Hangup(**self._names(HANG_UP_REASON)))
+        """End a call that nobody answers. The edge does so unless the agent is heard: asr may not hang up."""
+        self._give("edge", GiveUp(**self._names(HANG_UP_REASON)))
 
     async def close(self) -> None:
         """Ask for nothing more."""
@@ -91,7 +92,7 @@ class CallCommands:
             if self._orders and isinstance(order.command, Pause | Resume):
                 break
             if attempt == ATTEMPTS:
-                name = type(order.command).__name__.lower()
+                name = command_name(order.command)
                 log.warning(
                     "command_failed",
                     message=f"the {order.stage} stage did not carry out {name}: {reply.error}",

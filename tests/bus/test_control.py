@@ -18,7 +18,7 @@ from tests.fakes.virtual import run_virtual
 
 pytestmark = pytest.mark.unit
 
-SUBJECT = subjects.control_of("edge", CALL)
+SUBJECT = subjects.control_of("edge", CALL, command="hangup")
 
 
 def test_command_is_carried_out_and_answered() -> None:
@@ -60,6 +60,8 @@ def test_nobody_owns_the_call() -> None:
         b"{}",
         b'{"type":"control.dance.v1"}',
         codec.encode(Hangup(call_id="0192f0c0aaaa7bbb8ccceeeeeeeeeeee")),
+        codec.encode(Hangup(call_id=CALL, tenant="other")),
+        codec.encode(Transfer(call_id=CALL, target="sip:other")),
     ],
 )
 def test_command_that_can_not_be_read(data: bytes) -> None:

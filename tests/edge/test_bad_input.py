@@ -153,7 +153,7 @@ async def test_a_command_that_does_not_decode_is_answered_and_buried(edge: Edge)
     async with Caller() as caller:
         await caller.dial(edge.port)
         await edge.observer.wait_for(call.CallAnswered)
-        subject = subjects.control_of("edge", edge.observer.call_id)
+        subject = subjects.control_of("edge", edge.observer.call_id, command="nonsense")
         reply = await edge.observer.connection.request(subject, b'{"type":"control.nonsense.v1"}')
         assert json.loads(reply.data)["error"] == "bad_message"
         await until(lambda: len(edge.observer.dead) == 1)

@@ -34,7 +34,8 @@ def test_builders() -> None:
     assert subjects.recording("in", "c1") == "call.default.c1.rec.in"
     assert subjects.live_audio("out", "c1") == "rt.default.c1.audio.out"
     assert subjects.replay("c1") == "rt.default.c1.replay"
-    assert subjects.control_of("edge", "c1") == "rt.default.c1.control.edge"
+    assert subjects.control_of("edge", "c1") == "rt.default.c1.control.edge.*"
+    assert subjects.control_of("edge", "c1", "t", "hangup") == "rt.t.c1.control.edge.hangup"
     assert subjects.heartbeat("asr", "*") == "hb.asr.*"
     assert subjects.dead_letter("asr") == "dead_letter.asr"
 

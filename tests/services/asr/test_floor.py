@@ -9,7 +9,7 @@ import pytest
 from bus.clock import settle
 from config.settings import TurnSection
 from schemas.asr import AsrPreflight
-from schemas.control import Flush, Hangup, Pause, Resume, Say
+from schemas.control import Flush, GiveUp, Pause, Resume, Say
 from schemas.failure import Failure
 from schemas.llm import ToolCalled
 from schemas.turn import TurnAway, TurnEnded, TurnInterrupted, TurnMeasured, TurnResumed, TurnStarted
@@ -151,7 +151,7 @@ async def test_an_llm_stage_without_a_sign_is_apologised_for_once_and_ends_the_c
     assert say.utterance_id == 150
     await line.edge.speak(600)
     await line.edge.hush(1700)
-    assert [type(command) for command in line.edge.commands] == [Say, Hangup]
+    assert [type(command) for command in line.edge.commands] == [Say, GiveUp]
     assert len(await line.events(Failure)) == 2
 
 
@@ -243,7 +243,7 @@ async def test_two_stuck_turns_in_a_row_end_the_call_also_across_a_takeover() ->
     await line.edge.speak(600)
     await line.edge.hush(1700)
 
-    assert [type(command) for command in line.edge.commands] == [Say, Hangup]
+    assert [type(command) for command in line.edge.commands] == [Say, GiveUp]
 
 
 @pytest.mark.parametrize("answer", ["late", "none"])
@@ -267,7 +267,7 @@ async def test_a_successor_forgives_a_stuck_turn_that_was_answered_after_all(ans
     await line.edge.hush(1700)
 
     assert len(await line.events(Failure)) == 2
-    assert [type(command) for command in line.edge.commands] == ([Say] if answer == "late" else [Hangup])
+    assert [type(command) for command in line.edge.commands] == ([Say] if answer == "late" else [GiveUp])
 
 
 @pytest.mark.parametrize("successor", [False, True])
