@@ -17,6 +17,7 @@ from typing import Any
 from bus.clock import wall_us
 from bus.errors import BusError
 from bus.logs import get_logger
+from bus.metrics import calls as figures
 from edge import admission
 from edge.call_bus import CallBus
 from edge.call_media import CallMedia
@@ -110,6 +111,11 @@ class Call:
         """Our name of the call."""
         return self.bus.call_id
 
+    @property
+    def held(self) -> bool:
+        """Whether the caller has put the call on hold."""
+        return bool(self._holds % 2)
+
     # -- from the INVITE to the answer ------------------------------------------------------------------------------
 
     def negotiate(self) -> None:
@@ -163,6 +169,7 @@ class Call:
         self._signalling.pump()
         self.state = CallState.ANSWERED
         self._times["answered_ms"] = self._since_arrival()
+        figures.SETUP.observe(self._times["answered_ms"] / 1000)
         self._answered_at = self._now()
         if self._negotiation.media is not None:
             self._start_media(self._negotiation.media)
@@ -244,7 +251,7 @@ class Call:
 
     def _tell_hold(self, agreed: NegotiatedMedia) -> None:
         held = agreed.held_by_peer
-        if held == bool(self._holds % 2):
+        if held == self.held:
             return
         self._holds += 1
         self.bus.say(CallHeld, change=self._holds, held=held, direction=agreed.direction.value)
@@ -252,6 +259,7 @@ class Call:
     def _transferred(self, scheme: str, result: TransferResult) -> None:
         """The caller's telephone has said what became of our asking it to call somebody else."""
         self._transfers += 1
+        figures.TRANSFERS.inc(result=result.value)
         accepted = result in (TransferResult.CONNECTED, TransferResult.LEFT)
         self.bus.say(CallTransferred, target_kind=scheme, accepted=accepted, result=result, number=self._transfers)
         if result is TransferResult.CONNECTED:
@@ -266,6 +274,7 @@ class Call:
         if self.state is not CallState.ANSWERED:
             return
         self._presses += 1
+        figures.DTMF.inc(source=source)
         self.bus.say(
             DtmfIn,
             press=self._presses,
@@ -299,6 +308,7 @@ class Call:
         if self.state is CallState.ENDED:
             return
         reject(self._signalling, self.handle, refusal, self._now(), self._retry_after_s)
+        figures.REFUSED.inc(reason=refusal.reason)
         self._ended(CallResult.REJECTED, refusal.reason, EndedBy.EDGE)
 
     def _ended(self, result: CallResult, reason: str, ended_by: EndedBy) -> None:
@@ -310,6 +320,7 @@ class Call:
         if self._answer_timer is not None:
             self._answer_timer.cancel()
         duration_ms = round((self._now() - self._answered_at) * 1000) if answered else 0
+        figures.count_ended(result, reason, duration_ms)
         counts = self.media.close(self._now())
         setup = SetupTimes(**self._times)
         if self._announced:

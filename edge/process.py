@@ -15,6 +15,7 @@ from bus.errors import BusError
 from bus.heartbeat import Heartbeat, WorkerDirectory
 from bus.interface import Subscription
 from bus.logs import get_logger
+from bus.metrics import media
 from bus.service import ServiceContext
 from config.load import ConfigError
 from config.settings import Settings
@@ -161,6 +162,8 @@ class EdgeProcess:
             board = self.switchboard
             board.signalling.sweep(time.monotonic())
             pacer = board.pacer.take_figures()
+            media.PACER_LATE.add(pacer.buckets, pacer.total_ms / 1000)
+            media.PACER_SKIPPED.inc(pacer.skipped)
             self._heartbeat.calls = len(board.calls)
             self._heartbeat.figures = {
                 "sip_port": float(self.sip_port),

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from bus.logs import get_logger
+from bus.metrics.calls import SIP_DEFECTS
 from edge.net.addresses import interface_towards, is_literal
 from edge.net.tcp import SipConnection, TcpTransport
 from edge.net.udp import Address, bind_sip, open_datagram
@@ -130,6 +131,7 @@ class Signalling:
 
     def _log_defect(self, defect: Defect) -> None:
         self.defects += 1
+        SIP_DEFECTS.inc()
         second = int(time.monotonic())
         if second != self._defect_second:
             self._defect_second, self._defect_lines = second, 0

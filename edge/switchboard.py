@@ -12,6 +12,7 @@ from bus.clock import uuid7_hex
 from bus.errors import BusError
 from bus.interface import Connection
 from bus.logs import get_logger
+from bus.metrics import calls as figures
 from config.settings import EdgeSection
 from edge import admission
 from edge.admission import Admission, Refusal
@@ -61,6 +62,8 @@ class Switchboard:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: dict[asyncio.Task[None], CallBus] = {}
         self._bus_lost_at: float | None = None
+        figures.ACTIVE.read(lambda: len(self.calls))
+        figures.HELD.read(lambda: sum(call.held for call in list(self.calls.values())))
         connection.on_disconnected(self._bus_lost)
         connection.on_reconnected(self._bus_back)
 
@@ -98,6 +101,7 @@ class Switchboard:
     # -- coming in --------------------------------------------------------------------------------------------------
 
     def _incoming(self, event: sip.IncomingCall) -> None:
+        figures.OFFERED.inc()
         caller = (event.from_user, event.source[0])
         refusal = self._admission.refusal(
             calls=len(self.calls),
@@ -154,6 +158,7 @@ class Switchboard:
 
     def _refuse(self, event: sip.IncomingCall, refusal: Refusal, headers: tuple[tuple[str, str], ...] = ()) -> None:
         self.refused += 1
+        figures.count_refused(refusal.reason)
         try:
             reject(self.signalling, event.call, refusal, self._now(), self._settings.retry_after_s, headers)
         except UsageError as error:

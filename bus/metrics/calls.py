@@ -51,3 +51,16 @@ DTMF = counter(
     "callbus_dtmf_total", "Keys that callers pressed, by how they came", Label("source", DTMF_SOURCES), by=(EDGE,)
 )
 SIP_DEFECTS = counter("callbus_sip_defects_total", "SIP messages that were not as the standard wants them", by=(EDGE,))
+
+
+def count_refused(reason: str) -> None:
+    """A call is not answered; it is over with that."""
+    REFUSED.inc(reason=reason)
+    count_ended(CallResult.REJECTED, reason)
+
+
+def count_ended(result: CallResult, reason: str, duration_ms: float = 0) -> None:
+    """A call is over. ``duration_ms``: from its answer; 0 where there was none."""
+    ENDED.inc(result=result.value, reason=reason)
+    if duration_ms:
+        DURATION.observe(duration_ms / 1000)

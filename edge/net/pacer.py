@@ -34,13 +34,18 @@ class Paced(Protocol):
 
 
 class PacerFigures(NamedTuple):
-    """Lateness of turns over a window, milliseconds; ``turns`` counted, ``skipped`` given up."""
+    """Lateness of turns over a window, milliseconds; ``turns`` counted, ``skipped`` given up.
+
+    ``buckets``: turns by lateness, see ``edge.media.wheel.LATENESS_BOUNDS_MS``; ``total_ms``: of all of them together.
+    """
 
     p50_ms: float
     p99_ms: float
     max_ms: float
     turns: int
     skipped: int
+    buckets: tuple[int, ...] = ()
+    total_ms: float = 0.0
 
 
 class Pacer:
@@ -88,7 +93,15 @@ class Pacer:
     def take_figures(self) -> PacerFigures:
         """Lateness since the last call, and begin a new window."""
         seen, self._wheel.lateness = self._wheel.lateness, Lateness()
-        return PacerFigures(seen.quantile_ms(0.5), seen.quantile_ms(0.99), seen.max_ms, seen.count, seen.skipped)
+        return PacerFigures(
+            seen.quantile_ms(0.5),
+            seen.quantile_ms(0.99),
+            seen.max_ms,
+            seen.count,
+            seen.skipped,
+            tuple(seen.buckets),
+            seen.total_ms,
+        )
 
     def tick(self) -> None:
         """Serve what is due now."""
