@@ -1,79 +1,150 @@
-"""docs/inspect.md: every command of the ``nats`` command line in it works on a running call."""
+"""docs/inspect.md: every command of the ``nats`` command line in it works, and prints what the page shows."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nats
 import pytest
 
 from ops.session import offered_calls
-from tests.e2e.system import INSTANT, running_system
-from tests.fakes.crowd import Crowd
+from ops.supervisor import Supervisor
+from tests.e2e.nats_page import Shown, not_there, shown
+from tests.e2e.system import running_system
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.timeout(180),
-    pytest.mark.skipif(
-        shutil.which("nats") is None or shutil.which("jq") is None,
-        reason="the nats command line (natscli) or jq is not on the PATH",
-    ),
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(shutil.which("nats") is None, reason="the nats command line (natscli) is not on the PATH"),
 ]
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "inspect.md"
-ENDLESS = ("nats sub 'call.", "nats kv watch", "nats stream view")
-"""Commands that go on until Ctrl-C."""
+LIVE_SECTION = "Watch calls live"
+LIVE_S = 14
+"""Longer than the caller's first turn takes."""
+REPLAY_S = 6
+CALL_S = 60
 
 
-def commands() -> list[str]:
-    """The nats commands of the page, one each, continuation lines joined, comments off."""
-    section = PAGE.read_text(encoding="utf-8").split("## With the nats command line")[1].split("## With any client")[0]
-    blocks = re.findall(r"```\n(.*?)```", section, re.DOTALL)
-    text = "\n".join(blocks).replace("\\\n", " ").replace("&&\n", "&&")
-    found = [line.split("  #")[0].strip() for line in text.splitlines() if line.startswith(("nats ", "mkdir "))]
-    return [*found, *re.findall(r"`(nats stream purge [^`]+)`", section)]
+class Shell:
+    """Runs the page's commands against one system, as somebody who has just read the page would."""
+
+    def __init__(self, supervisor: Supervisor, folder: Path, call_id: str) -> None:
+        self.call_id = call_id
+        self.ran: list[str] = []
+        self._url = supervisor.nats_url
+        self._folder = folder
+        # The settings of whoever runs the test are not touched, and those of the page are used: no NATS_URL.
+        without = {name: value for name, value in os.environ.items() if not name.startswith("NATS_")}
+        self._environment = {**without, "XDG_CONFIG_HOME": str(folder / "config"), "HOME": str(folder)}
+
+    async def run(self, each: Shown, seconds: float) -> str:
+        """Its output, after it ended or ``seconds``; what the page shows must be in it."""
+        command = re.sub(r"\bCALL\b", self.call_id, each.command).replace("nats://127.0.0.1:4222", self._url)
+        # SIGINT is Ctrl-C, and -k for what does not listen to it.
+        line = f"timeout -k 2 -s INT {seconds} {command}" if each.endless else command
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-c", line, env=self._environment, cwd=self._folder, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        out, _ = await asyncio.wait_for(process.communicate(), seconds + 20)
+        text = out.decode(errors="replace")
+        self.ran.append(each.command)
+        assert process.returncode in ((0, 124) if each.endless else (0,)), f"{each.command}: {text}"
+        missing = not_there(each.output, text, self.call_id)
+        assert not missing, f"{each.command} prints no line like {missing[0]!r}, but:\n{text[:6000]}"
+        return text
 
 
-async def shell(command: str, environment: dict[str, str], folder: Path) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        "bash", "-c", f"timeout 3 {command}" if command.startswith(ENDLESS) else command,
-        env=environment, cwd=folder, stdin=asyncio.subprocess.DEVNULL,
+@contextlib.asynccontextmanager
+async def a_call(supervisor: Supervisor) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
+    """The call of README, by its own command; its id, and the caller's process."""
+    caller = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ops.main", "call", f"sip:bank@127.0.0.1:{supervisor.sip_port}",
+        "--say", "where is my credit card", "--dtmf", "4271",
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     try:
-        out, _ = await asyncio.wait_for(process.communicate(), 20)
-    except TimeoutError:
-        process.kill()
-        raise AssertionError(f"{command} did not end within 20 s") from None
-    return process.returncode or 0, out.decode(errors="replace")
+        async with asyncio.timeout(15):
+            while not (calls := [call async for call in offered_calls(supervisor.connection)]):
+                await asyncio.sleep(0.1)
+        yield calls[0].call_id, caller
+    finally:
+        if caller.returncode is None:
+            caller.kill()
+        await caller.communicate()
 
 
-async def test_every_command_of_the_page_works(tmp_path: Path) -> None:
-    wanted = commands()
-    assert len(wanted) >= 15
-    async with running_system(tmp_path, environment=INSTANT) as supervisor:
-        crowd = Crowd()
-        await crowd.start(1, supervisor.sip_port)
-        await asyncio.sleep(2.5)
-        crowd.callers[0].speak(40)
-        await asyncio.sleep(3.0)
-        (call,) = [call async for call in offered_calls(supervisor.connection)]
-        environment = {**os.environ, "NATS_URL": supervisor.nats_url, "HOME": str(tmp_path)}
-        for command in wanted:
-            if command.startswith("mkdir"):
-                await crowd.stop()
-                await asyncio.sleep(1.0)
-            named = re.sub(r"\bCALL\b", call.call_id, command)
-            code, out = await shell(named, environment, tmp_path)
-            assert code in (0, 124), f"{command}: {out}"
-            if command.startswith("nats sub --stream CALLS") and "rec.in" not in command:
-                assert "turn.ended" in out
-            if command.startswith("nats service ls"):
-                assert all(stage in out for stage in ("edge", "asr", "llm", "tts"))
-        recorded = (tmp_path / "caller.ulaw").read_bytes()
-        sent = b"".join(crowd.callers[0].sent)
-    assert len(recorded) > 160 * 100
-    assert sent.startswith(recorded)
+async def recording(url: str, call_id: str) -> bytes:
+    """The caller's audio as it is stored, read with a plain client."""
+    client = await nats.connect(url)
+    try:
+        stream = client.jetstream()
+        subject = f"call.default.{call_id}.rec.in"
+        held = (await stream.stream_info("CALLS", subjects_filter=subject)).state.subjects or {}
+        reader = await stream.subscribe(subject, ordered_consumer=True)
+        return b"".join([(await reader.next_msg(timeout=5)).data[16:] for _ in range(held[subject])])
+    finally:
+        await client.close()
+
+
+async def left_of(url: str, call_id: str) -> list[str]:
+    """Subjects and keys that still hold something of a call."""
+    client = await nats.connect(url)
+    try:
+        stream = client.jetstream()
+        found = []
+        for name in ("CALLS", "HISTORY"):
+            state = (await stream.stream_info(name, subjects_filter=f"call.*.{call_id}.>")).state
+            found += sorted(state.subjects or {})
+        for name in ("calls", "context"):
+            with contextlib.suppress(nats.js.errors.KeyNotFoundError):
+                found.append((await (await stream.key_value(name)).get(call_id)).key)
+        return found
+    finally:
+        await client.close()
+
+
+async def test_every_command_of_the_page_works_and_prints_what_it_shows(tmp_path: Path) -> None:
+    page = shown()
+    live = [each for each in page if each.section == LIVE_SECTION]
+    async with running_system(tmp_path / "data") as supervisor, a_call(supervisor) as (call_id, caller):
+        shell = Shell(supervisor, tmp_path, call_id)
+        await shell.run(page[0], 5)
+        listening = asyncio.gather(*(shell.run(each, LIVE_S) for each in live if each.endless))
+        await asyncio.sleep(2)
+        for each in live:
+            if not each.endless:
+                await shell.run(each, 10)
+        await listening
+        await asyncio.wait_for(caller.wait(), CALL_S)
+        # The end of a call is stored behind its last word.
+        await asyncio.sleep(1)
+        stored = await recording(supervisor.nats_url, call_id)
+        for each in page[1:]:
+            if each.section == LIVE_SECTION or (each.command.startswith("sox") and shutil.which("sox") is None):
+                continue
+            begun = time.monotonic()
+            text = await shell.run(each, REPLAY_S if "eplay" in each.section else 10)
+            if each.command.startswith("nats consumer next"):
+                assert "playout.finished" in text and "call.ended" not in text, "not at the original speed"
+                assert time.monotonic() - begun >= REPLAY_S
+            if each.command.startswith("nats service ls"):
+                assert all(f"callbus {stage}" in text for stage in ("edge", "asr", "llm", "tts"))
+        assert await left_of(supervisor.nats_url, call_id) == []
+
+    unheard = {each.command for each in page} - set(shell.ran)
+    assert all(command.startswith("sox") for command in unheard)
+    assert (tmp_path / "caller.ulaw").read_bytes() == stored
+    replayed = (tmp_path / "replayed.ulaw").read_bytes()
+    assert stored.startswith(replayed)
+    assert (REPLAY_S - 2) * 8000 < len(replayed) < (REPLAY_S + 0.5) * 8000
+    assert len((tmp_path / "live.ulaw").read_bytes()) > (LIVE_S - 4) * 8000
+    assert shutil.which("sox") is None or (tmp_path / "caller.wav").stat().st_size > len(stored)
