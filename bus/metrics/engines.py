@@ -52,7 +52,7 @@ ASR_SECONDS = histogram(
 )
 LLM_SECONDS = histogram(
     "callbus_llm_seconds",
-    "An engine asked for an answer until the answer was whole, tools included, by the engine that gave it",
+    "The turn's end received, or the engine asked where that was later, until the answer was whole, tools included",
     ENGINE,
     buckets=ENGINE_BUCKETS_S,
     by=(LLM,),
@@ -106,3 +106,10 @@ class EngineFigures:
     def hedge(self, result: str) -> None:
         """Two were asked at once."""
         ENGINE_HEDGES.inc(stage=self._stage, result=result)
+
+
+def count_tokens(engine: str, read: int | None, written: int | None) -> None:
+    """What an answer of a model took; None: the engine does not say."""
+    for direction, tokens in (("input", read), ("output", written)):
+        if tokens:
+            LLM_TOKENS.inc(tokens, engine=engine, direction=direction)

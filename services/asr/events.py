@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from bus.metrics.engines import ASR_SECONDS
 from bus.publish import Recorder
 from schemas.asr import AsrFinal, AsrPartial, AsrPreflight
 from schemas.failure import FAILURES, Failure
@@ -138,6 +139,8 @@ class CallEvents:
 
     def final(self, run: OpenedRun, outcome: Outcome, speech: v.FinishRun, through_sequence: int) -> None:
         self._transcription_delay_ms = self._delay_since(speech.speech_end_ms)
+        if not outcome.error:
+            ASR_SECONDS.observe(self._transcription_delay_ms / 1000, engine=outcome.engine or self._engine)
         event = AsrFinal(
             turn=run.turn,
             part=run.part,

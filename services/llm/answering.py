@@ -13,6 +13,7 @@ import msgspec
 from bus.clock import Clock
 from bus.logs import get_logger
 from bus.metrics import EngineFigures, count_degraded
+from bus.metrics.engines import LLM_SECONDS
 from schemas.llm import ListenFor, utterance_of
 from services.llm.conversation import Conversation
 from services.llm.deadline import Deadline
@@ -178,6 +179,9 @@ class Answering:
         self._record.sentence(self.utterance_id, utterance.next_index, text, self._language, filler=True)
 
     def _end(self, answer: Answer, steps: Steps) -> None:
+        engine = steps.run.engine if isinstance(steps.run, FailoverRun) else ""
+        asked_us = max(steps.opened_us, self._cause.received_us)
+        LLM_SECONDS.observe(max(0, self._clock.now_us() - asked_us) / 1_000_000, engine=engine or self._engine.name)
         menu, answer = self._degraded.follow(self._conversation, self.turn, answer)
         self._add(menu)
         self._record.done(
@@ -187,7 +191,7 @@ class Answering:
             listen_for=_named(answer),
             slots=answer.slots,
             timing=self.timing(answer.ttft_ms),
-            engine=steps.run.engine if isinstance(steps.run, FailoverRun) else "",
+            engine=engine,
         )
 
     def timing(self, ttft_ms: float | None = None) -> Timing:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bus.clock import Clock, SystemClock
+from bus.metrics.engines import OK, TOOL_SECONDS
 from config.settings import LlmSection
 from schemas.failure import FAILURES
 from services.llm.deadline import Deadline
@@ -100,7 +101,9 @@ class Toolbox:
         """Check the arguments and run the tool. Never raises: every failure is an outcome with an error code."""
         started_us = self._clock.now_us()
         outcome = await self._call(name, arguments, context)
-        return outcome._replace(duration_ms=max(0, self._clock.now_us() - started_us) / 1000)
+        duration_ms = max(0, self._clock.now_us() - started_us) / 1000
+        TOOL_SECONDS.observe(duration_ms / 1000, result=outcome.error or OK)
+        return outcome._replace(duration_ms=duration_ms)
 
     async def _call(self, name: str, arguments: dict[str, Any], context: ToolContext) -> ToolOutcome:
         spec = self.specs.get(name)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from bus.clock import wall_us
 from bus.interface import Connection
+from bus.metrics.engines import TTS_SECONDS
 from schemas.audio import Codec
 from schemas.tts import SpokenWord, TtsDone, TtsStarted
 from services.resilience.attempts import Takeover
@@ -106,7 +107,8 @@ class SentenceSpeaker:
 
     async def _synthesise(self, first_ms: float, next_ms: float) -> None:
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + first_ms / 1000
+        asked, waited = loop.time(), 0.0
+        deadline = asked + first_ms / 1000
         run = self._open()
         try:
             chunks = aiter(run)
@@ -115,6 +117,7 @@ class SentenceSpeaker:
                     async with asyncio.timeout_at(deadline):
                         chunk = await anext(chunks)
                 except StopAsyncIteration:
+                    TTS_SECONDS.observe(loop.time() - asked - waited, engine=self._engine_name)
                     break
                 self._notice(run)
                 self._words += chunk.words
@@ -124,7 +127,9 @@ class SentenceSpeaker:
                 self._send(self._framer.feed(chunk.pcm))
                 # The engine may be far ahead: everyone else on this loop has a turn between two chunks.
                 await asyncio.sleep(0)
+                full = loop.time()
                 await self.wait_for_room()
+                waited += loop.time() - full
                 if self.frames:
                     deadline = loop.time() + next_ms / 1000
         except TimeoutError:

@@ -10,6 +10,7 @@ from functools import partial
 from itertools import count
 
 from bus.clock import Clock
+from bus.metrics.engines import count_tokens
 from schemas.llm import ListenFor, NextStep
 from services.llm.chat import prompt
 from services.llm.chat.agent import STATE, ChatAgent
@@ -138,6 +139,7 @@ class ChatRun:
                 break
             if isinstance(delta, ChatEnd):
                 end = delta
+                count_tokens(self._model.name, end.prompt_tokens, end.completion_tokens)
             elif isinstance(delta, Token):
                 for text in self._hear(delta.text):
                     yield self._sentence(text)
