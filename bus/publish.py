@@ -134,7 +134,9 @@ class Recorder:
         headers = {MESSAGE_ID: event.dedupe_id}
         if isinstance(event, Failure):
             FAILURES_TOTAL.inc(stage=event.stage, code=event.code)
-        tracing.inject(subject, headers)
+        tracing.inject(subject, headers, event)
+        if tracing.observer is not None and not self._stopped:
+            tracing.observer.said(event)
         self._add(_Entry(subject, codec.encode(event), headers, event, fenced))
 
     def record_audio(self, subject: str, data: bytes, dedupe_id: str) -> None:

@@ -1,24 +1,27 @@
 """W3C trace context across the bus, and one wrapper that times and guards every handler.
 
-Names of spans are subjects with their identifiers taken out, never the identifiers. Live audio carries no headers and
-gets no span.
+Every recorded message carries the span of its turn, or of its call, as its parent, whether or not traces are on: ids
+come out of the call id (ADR 0007). Live audio carries no headers.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import attach, detach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from bus.clock import wall_us
 from bus.logs import get_logger
 from bus.metrics.process import HANDLER_BUCKETS_S
+from bus.spans import Attributes, root_id_of, trace_id_of, turn_id_of, turn_named
+from schemas.base import Event
+from schemas.call import CallOffered
 from schemas.subjects import template_of
 
 T = TypeVar("T")
@@ -27,55 +30,81 @@ log = get_logger(__name__)
 
 TRACEPARENT = "traceparent"
 
-_TRACE_ID = re.compile(r"^[0-9a-f]{32}$")
-_ROOT_SPAN_MASK = (1 << 64) - 1
 _BOUNDS_MS = tuple(bound * 1000 for bound in HANDLER_BUCKETS_S)
 
 _PROPAGATOR = TraceContextTextMapPropagator()
-_NO_PROVIDER = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
 
 
-def inject(subject: str, headers: dict[str, str]) -> None:
-    """Add a trace context to ``headers``: the current one, else the root of the call that ``subject`` names.
+class Observer(Protocol):
+    """What makes spans of the events that this process says and hears; there is one where traces are on."""
 
-    Under a producer span where spans are recorded. Nothing is added where there is neither.
-    """
-    context = None if trace.get_current_span().get_span_context().is_valid else call_context(subject)
-    if isinstance(trace.get_tracer_provider(), _NO_PROVIDER):
-        _PROPAGATOR.inject(headers, context)
-        return
-    tracer = trace.get_tracer("callbus.bus")
-    span = tracer.start_span(f"send {template_of(subject)}", context=context, kind=trace.SpanKind.PRODUCER)
-    _PROPAGATOR.inject(headers, trace.set_span_in_context(span))
-    span.end()
+    def claimed(self, offered: CallOffered, epoch: int, takeover: bool, now_us: int) -> None: ...
+
+    def said(self, event: Event) -> None: ...
+
+    def heard(self, event: Event, received_us: int, live: bool) -> None: ...
+
+    def left(self, call_id: str) -> None: ...
+
+    def annotate(self, call_id: str, turn: int, attributes: Attributes) -> None: ...
+
+    def sampled(self, call_id: str) -> bool: ...
 
 
-def call_context(subject: str) -> Context | None:
-    """The root of a call's trace, the same in every process: the call id is the trace id (ADR 0007).
+observer: Observer | None = None
+"""Of this process; None: no traces, and nothing of them costs anything."""
 
-    None where the subject names no call, or a call id that is no trace id (32 hexadecimal digits, not all zero).
+
+def observe(wanted: Observer | None) -> None:
+    """Set or take away the observer of this process."""
+    global observer
+    observer = wanted
+
+
+def claimed(offered: CallOffered, epoch: int, takeover: bool) -> None:
+    """This process owns a call in its stage from now on."""
+    if observer is not None:
+        observer.claimed(offered, epoch, takeover, wall_us())
+
+
+def annotate(call_id: str, turn: int, attributes: Attributes) -> None:
+    """Attributes that no event holds, for the span that this stage has open for a turn."""
+    if observer is not None:
+        observer.annotate(call_id, turn, attributes)
+
+
+def inject(subject: str, headers: dict[str, str], event: Event | None = None) -> None:
+    """Add a trace context to ``headers``: that of the turn which ``event`` belongs to, else the root of the call that
+    ``subject`` names; the current one where that is a span of an engine's own, or of another trace.
+
+    Nothing is added where there is neither.
     """
     parts = subject.split(".", 3)
-    if len(parts) < 4 or not _TRACE_ID.match(parts[2]):
-        return None
-    trace_id = int(parts[2], 16)
-    root = trace_id & _ROOT_SPAN_MASK
-    if not trace_id or not root:
-        return None
-    span = trace.SpanContext(trace_id, root, is_remote=True, trace_flags=trace.TraceFlags(trace.TraceFlags.SAMPLED))
-    return trace.set_span_in_context(trace.NonRecordingSpan(span))
+    call_id = parts[2] if len(parts) == 4 else ""
+    trace_id = trace_id_of(call_id)
+    current = trace.get_current_span()
+    context = current.get_span_context()
+    if context.is_valid and (current.is_recording() or context.trace_id != trace_id):
+        _PROPAGATOR.inject(headers)
+        return
+    if trace_id:
+        turn = None if event is None else turn_named(event)
+        parent = root_id_of(call_id) if turn is None else turn_id_of(call_id, turn)
+        flags = "01" if observer is None or observer.sampled(call_id) else "00"
+        headers[TRACEPARENT] = f"00-{call_id}-{parent:016x}-{flags}"
 
 
 @contextmanager
-def consumer_span(subject: str, headers: Mapping[str, str]) -> Iterator[None]:
-    """The trace of the message continues here; nothing is done where there is neither trace nor recorder."""
-    if TRACEPARENT not in headers and isinstance(trace.get_tracer_provider(), _NO_PROVIDER):
+def continued(headers: Mapping[str, str]) -> Iterator[None]:
+    """The trace of the message is the current one: what an engine's own client records joins it."""
+    if TRACEPARENT not in headers:
         yield
         return
-    context = _PROPAGATOR.extract(headers)
-    tracer = trace.get_tracer("callbus.bus")
-    with tracer.start_as_current_span(f"process {template_of(subject)}", context=context, kind=trace.SpanKind.CONSUMER):
+    token = attach(_PROPAGATOR.extract(headers))
+    try:
         yield
+    finally:
+        detach(token)
 
 
 class HandlerFigures:
@@ -131,7 +160,7 @@ class GuardedHandler(Generic[T]):
             figures = self._names[template] = figures_of(f"{self._service} {template}")
         begun = time.perf_counter()
         try:
-            with consumer_span(subject, headers):
+            with continued(headers):
                 self._handler(value)
         except Exception as error:
             figures.errors += 1

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from bus import tracing
 from bus.consume import follow_call
 from bus.memory import MemoryServer
 from bus.publish import Recorder
+from bus.spans import turn_id_of
 from schemas.base import Event
+from schemas.call import CallOffered
+from schemas.subjects import subject_of
+from schemas.turn import TurnEnded
 from tests.bus.samples import CALL, final
 from tests.fakes.virtual import run_virtual
 
@@ -21,29 +25,52 @@ TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
 SPAN_ID = 0xB7AD6B7169203331
 PARENT = f"00-{TRACE_ID:032x}-{SPAN_ID:016x}-01"
 SUBJECT = f"call.default.{CALL}.asr.final"
+CALL_ID = "01a1f8b4d03b7720948db586252f54fb"
+
+
+class Listener:
+    """An observer that notes what it is told."""
+
+    def __init__(self, sampled: bool = True) -> None:
+        self.told: list[tuple[object, ...]] = []
+        self._sampled = sampled
+
+    def claimed(self, offered: CallOffered, epoch: int, takeover: bool, now_us: int) -> None:
+        self.told.append(("claimed", epoch, takeover))
+
+    def said(self, event: Event) -> None:
+        self.told.append(("said", type(event).__name__))
+
+    def heard(self, event: Event, received_us: int, live: bool) -> None:
+        self.told.append(("heard", type(event).__name__, live))
+
+    def left(self, call_id: str) -> None:
+        self.told.append(("left", call_id))
+
+    def annotate(self, call_id: str, turn: int, attributes: dict[str, object]) -> None:
+        self.told.append(("annotate", turn, attributes))
+
+    def sampled(self, call_id: str) -> bool:
+        return self._sampled
 
 
 @pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Spans recorded by a provider of this test's own."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(tracing.trace, "get_tracer_provider", lambda: provider)
-    monkeypatch.setattr(tracing.trace, "get_tracer", lambda name: provider.get_tracer(name))
-    return exporter
+def listener() -> Iterator[Listener]:
+    listening = Listener()
+    tracing.observe(listening)
+    yield listening
+    tracing.observe(None)
 
 
-def test_without_trace_recorder_and_call_nothing_is_added() -> None:
+def test_without_trace_and_call_nothing_is_added() -> None:
     headers: dict[str, str] = {}
     tracing.inject("hb.asr.w1", headers)
     assert headers == {}
-    with tracing.consumer_span(SUBJECT, headers):
+    with tracing.continued(headers):
         assert not trace.get_current_span().get_span_context().is_valid
 
 
 class TestACallsOwnTrace:
-    CALL_ID = "01a1f8b4d03b7720948db586252f54fb"
     SUBJECT = f"call.default.{CALL_ID}.call.offered"
     ROOT = f"00-{CALL_ID}-948db586252f54fb-01"
 
@@ -52,20 +79,40 @@ class TestACallsOwnTrace:
         tracing.inject(self.SUBJECT, headers)
         assert headers == {tracing.TRACEPARENT: self.ROOT}
 
-    def test_a_current_trace_wins(self) -> None:
+    def test_an_event_of_a_turn_hangs_on_the_turn(self) -> None:
+        event = TurnEnded(call_id=CALL_ID, at_us=1, turn=3, why="silence")
         headers: dict[str, str] = {}
-        with tracing.consumer_span(SUBJECT, {tracing.TRACEPARENT: PARENT}):
+        tracing.inject(subject_of(event), headers, event)
+        assert headers == {tracing.TRACEPARENT: f"00-{CALL_ID}-{turn_id_of(CALL_ID, 3):016x}-01"}
+
+    def test_a_call_that_is_not_sampled_says_so(self) -> None:
+        tracing.observe(Listener(sampled=False))
+        headers: dict[str, str] = {}
+        try:
+            tracing.inject(self.SUBJECT, headers)
+        finally:
+            tracing.observe(None)
+        assert headers[tracing.TRACEPARENT].endswith("-00")
+
+    def test_another_trace_that_is_current_wins(self) -> None:
+        headers: dict[str, str] = {}
+        with tracing.continued({tracing.TRACEPARENT: PARENT}):
             tracing.inject(self.SUBJECT, headers)
         assert headers == {tracing.TRACEPARENT: PARENT}
 
-    def test_recorded_spans_hang_on_the_root(self, spans: InMemorySpanExporter) -> None:
+    def test_the_message_before_is_no_parent_within_the_call(self) -> None:
+        event = TurnEnded(call_id=CALL_ID, at_us=1, turn=3, why="silence")
         headers: dict[str, str] = {}
-        tracing.inject(self.SUBJECT, headers)
-        (sent,) = spans.get_finished_spans()
-        assert sent.parent is not None
-        assert f"{sent.parent.trace_id:032x}" == self.CALL_ID
-        assert headers[tracing.TRACEPARENT].split("-")[1] == self.CALL_ID
-        assert self.CALL_ID not in sent.name
+        with tracing.continued({tracing.TRACEPARENT: self.ROOT}):
+            tracing.inject(subject_of(event), headers, event)
+        assert headers[tracing.TRACEPARENT].split("-")[2] == f"{turn_id_of(CALL_ID, 3):016x}"
+
+    def test_a_span_of_an_engines_own_is_the_parent(self) -> None:
+        headers: dict[str, str] = {}
+        tracer = TracerProvider().get_tracer("engine")
+        with tracing.continued({tracing.TRACEPARENT: self.ROOT}), tracer.start_as_current_span("request") as span:
+            tracing.inject(self.SUBJECT, headers)
+        assert headers[tracing.TRACEPARENT] == f"00-{CALL_ID}-{span.get_span_context().span_id:016x}-01"
 
     @pytest.mark.parametrize(
         "call_id", ["c1", "0" * 32, "01a1f8b4d03b7720" + "0" * 16, "01A1F8B4D03B7720948DB586252F54FB"]
@@ -74,60 +121,52 @@ class TestACallsOwnTrace:
         headers: dict[str, str] = {}
         tracing.inject(f"call.default.{call_id}.call.offered", headers)
         assert headers == {}
-        assert tracing.call_context("hb.asr.w1") is None
 
 
-def test_trace_passes_through_where_no_spans_are_recorded() -> None:
-    with tracing.consumer_span(SUBJECT, {tracing.TRACEPARENT: PARENT}):
+def test_trace_passes_through() -> None:
+    with tracing.continued({tracing.TRACEPARENT: PARENT}):
         assert trace.get_current_span().get_span_context().trace_id == TRACE_ID
         headers: dict[str, str] = {}
         tracing.inject(SUBJECT, headers)
     assert headers[tracing.TRACEPARENT] == PARENT
+    assert not trace.get_current_span().get_span_context().is_valid
 
 
-def test_spans_are_named_by_template_and_joined_across_the_bus(spans: InMemorySpanExporter) -> None:
-    parent = NonRecordingSpan(SpanContext(TRACE_ID, SPAN_ID, is_remote=True, trace_flags=TraceFlags(1)))
-    headers: dict[str, str] = {}
-    with trace.use_span(parent):
-        tracing.inject(SUBJECT, headers)
-    with tracing.consumer_span(SUBJECT, headers):
-        pass
-    sent, processed = spans.get_finished_spans()
-    assert (sent.name, processed.name) == ("send call.*.*.asr.final", "process call.*.*.asr.final")
-    assert sent.context is not None
-    assert processed.parent is not None
-    assert processed.parent.span_id == sent.context.span_id
-    assert {sent.context.trace_id, processed.parent.trace_id} == {TRACE_ID}
-    assert CALL not in f"{sent.to_json()}{processed.to_json()}"
+def test_recorder_and_feed_carry_the_trace_and_tell_the_observer(listener: Listener) -> None:
+    heard: list[int] = []
 
-
-def test_recorder_and_feed_carry_the_trace(spans: InMemorySpanExporter) -> None:
     async def scenario() -> None:
         server = MemoryServer()
-        heard: list[int] = []
 
         def handle(_: Event) -> None:
             heard.append(trace.get_current_span().get_span_context().trace_id)
 
-        feed = await follow_call(server.connect("llm-1"), CALL, "default", handle, service="llm")
-        await feed.caught_up.wait()
         recorder = Recorder(server.connect("asr-1"), service="asr")
         recorder.record(final(1))
         assert await recorder.flush(1000)
-        assert heard == [spans.get_finished_spans()[0].context.trace_id]  # type: ignore[union-attr]
+        feed = await follow_call(server.connect("llm-1"), CALL, "default", handle, service="llm")
+        await feed.caught_up.wait()
+        parent = NonRecordingSpan(SpanContext(TRACE_ID, SPAN_ID, is_remote=True, trace_flags=TraceFlags(1)))
+        with trace.use_span(parent):
+            recorder.record(final(2))
+        assert await recorder.flush(1000)
         await feed.close()
 
     run_virtual(scenario())
+    assert heard == [int(CALL, 16), TRACE_ID]
+    assert listener.told == [
+        ("said", "AsrFinal"),
+        ("heard", "AsrFinal", False),
+        ("said", "AsrFinal"),
+        ("heard", "AsrFinal", True),
+        ("left", CALL),
+    ]
 
 
-def test_failing_handler_is_marked_in_its_span(spans: InMemorySpanExporter) -> None:
-    def handle(_: int) -> None:
-        raise RuntimeError("broken")
-
-    handler = tracing.GuardedHandler("spanned", handle)
-    handler(SUBJECT, {}, 1)
-    (span,) = spans.get_finished_spans()
-    assert not span.status.is_ok
+def test_what_no_event_holds_goes_to_the_observer(listener: Listener) -> None:
+    tracing.annotate(CALL_ID, 2, {"gen_ai.usage.output_tokens": 7})
+    tracing.claimed(CallOffered(call_id=CALL_ID, at_us=1, edge="edge-1"), 2, True)
+    assert listener.told == [("annotate", 2, {"gen_ai.usage.output_tokens": 7}), ("claimed", 2, True)]
 
 
 def test_handlers_are_counted_and_timed() -> None:

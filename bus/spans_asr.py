@@ -1,0 +1,147 @@
+"""Spans of the asr stage: ``turn`` for each turn of the caller, and ``asr`` for what was heard in it. Pure.
+
+A turn begins with the caller's first voiced sample and ends where its answer was played out or cut off, at the latest
+with the next turn or the call. The greeting is turn 0: it begins with the answer to the call.
+"""
+
+from __future__ import annotations
+
+from bus.spans import Moment, OpenSpan, Owner, Span, StageSpans, root_id_of, seconds
+from bus.spans_edge import ended_call, opened_call
+from schemas.asr import AsrFinal
+from schemas.base import Event
+from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered
+from schemas.failure import Failure
+from schemas.llm import APOLOGY_PART, turn_of, utterance_of
+from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
+from schemas.turn import TurnEnded, TurnInterrupted, TurnMeasured
+
+TURN = "turn"
+ASR = "asr"
+GREETING = "greeting"
+LATENCIES = (
+    "end_of_turn_delay", "transcription_delay", "llm_node_ttft", "llm_node_ttfs", "tts_node_ttfb", "playback_latency",
+    "e2e_latency", "filler_latency", "barge_in",
+)  # fmt: skip
+"""Fields of ``turn.measured``: ``callbus.turn.<name>``, in seconds."""
+
+
+class AsrSpans(StageSpans):
+    """The turns of a call."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(owner)
+        self._offered: CallOffered | None = None
+        self._turns: dict[int, OpenSpan] = {}
+        self._finals: dict[int, list[AsrFinal]] = {}
+        self._failures: dict[int, list[Failure]] = {}
+        self._started: set[int] = set()
+
+    def fold(self, event: Event, at_us: int) -> list[Span]:
+        match event:
+            case CallOffered():
+                self._offered = event
+            case CallAnswered():
+                self._open_turn(0, event.media_epoch_us, GREETING)
+            case AsrFinal():
+                self._finals.setdefault(event.turn, []).append(event)
+            case TurnEnded():
+                return self._end_speech(event)
+            case TurnMeasured():
+                self._measured(event)
+            case Failure():
+                self._fail(event)
+            case TurnInterrupted():
+                return self._interrupted(event)
+            case PlayoutStarted():
+                self._started.add(event.utterance_id)
+            case PlayoutFinished() | PlayoutFlushed():
+                return self._played(event)
+            case CallEnded():
+                return self._end_call(event)
+            case _:
+                pass
+        return []
+
+    def _open_turn(self, turn: int, start_us: int, why: str) -> OpenSpan:
+        span = self.open(TURN, f"turn:{turn}", turn, start_us)
+        span.parent_id = root_id_of(self.owner.call_id)
+        span.attributes |= {"turn.number": turn, "turn.was_interrupted": False, "callbus.turn.why": why}
+        self._turns[turn] = span
+        return span
+
+    def _end_speech(self, event: TurnEnded) -> list[Span]:
+        start_us = self.media_us(event.speech_start_ms, event.at_us)
+        over = [self._close_turn(turn, start_us) for turn in sorted(self._turns) if turn < event.turn]
+        turn = self._open_turn(event.turn, start_us, event.why)
+        heard = self.open(ASR, f"asr:{event.turn}", event.turn, start_us)
+        finals = self._finals.pop(event.turn, [])
+        for final in finals:
+            heard.note(Moment("final", final.at_us, {"callbus.asr.part": final.part}))
+        heard.attributes |= {
+            "callbus.asr.finals": len(finals),
+            "callbus.asr.confidence": round(event.confidence, 4),
+            "callbus.asr.transcription_delay": seconds(event.transcription_delay_ms),
+            "callbus.asr.end_of_turn_delay": seconds(event.end_of_turn_delay_ms),
+            "callbus.turn.why": event.why,
+        }
+        if finals:
+            heard.attributes["callbus.engine"] = finals[-1].engine
+        if self.owner.content:
+            said = {"callbus.pii.text": event.text, "callbus.pii.digits": event.digits}
+            for span in (turn, heard):
+                span.attributes |= {name: text for name, text in said.items() if text}
+        for failure in self._failures.pop(event.turn, []):
+            turn.fail(failure)
+            if failure.stage == ASR:
+                heard.fail(failure)
+        return [*over, self.close(heard, event.at_us)]
+
+    def _measured(self, event: TurnMeasured) -> None:
+        span = self._turns.get(event.turn)
+        if span is None:
+            return
+        for name in LATENCIES:
+            value_ms: float | None = getattr(event, f"{name}_ms")
+            if value_ms is not None:
+                span.attributes[f"callbus.turn.{name}"] = seconds(value_ms)
+        if event.e2e_latency_ms is not None:
+            span.attributes["turn.user_bot_latency_seconds"] = seconds(event.e2e_latency_ms)
+        if event.preemptive:
+            span.attributes["callbus.turn.preemptive"] = event.preemptive
+
+    def _fail(self, event: Failure) -> None:
+        span = self._turns.get(event.turn)
+        if span is not None:
+            span.fail(event)
+        elif event.turn:
+            self._failures.setdefault(event.turn, []).append(event)
+
+    def _interrupted(self, event: TurnInterrupted) -> list[Span]:
+        turn = turn_of(event.utterance_id)
+        span = self._turns.get(turn)
+        if span is None:
+            return []
+        span.attributes["turn.was_interrupted"] = True
+        span.note(Moment("interrupted", event.at_us, {"callbus.why": event.why}))
+        if event.utterance_id in self._started:
+            return []
+        return [self._close_turn(turn, event.at_us)]
+
+    def _played(self, event: PlayoutFinished | PlayoutFlushed) -> list[Span]:
+        """The turn is over with its answer, or with the apology in its place; not with what was said beside."""
+        turn = turn_of(event.utterance_id)
+        answers = (utterance_of(turn), utterance_of(turn, APOLOGY_PART))
+        if turn not in self._turns or event.utterance_id not in answers:
+            return []
+        return [self._close_turn(turn, self.media_us(event.media_time_ms, event.at_us))]
+
+    def _close_turn(self, turn: int, end_us: int) -> Span:
+        return self.close(self._turns.pop(turn), end_us)
+
+    def _end_call(self, event: CallEnded) -> list[Span]:
+        spans = [self._close_turn(turn, event.at_us) for turn in sorted(self._turns)]
+        if event.reason == EDGE_LOST and self._offered is not None:
+            # Nobody else is left to tell of the call itself.
+            spans.append(self.close(ended_call(opened_call(self._offered, self.owner), event), event.at_us))
+        return spans
