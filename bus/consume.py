@@ -14,7 +14,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from weakref import WeakKeyDictionary
 
-from bus import codec
+from bus import codec, tracing
+from bus.clock import wall_us
 from bus.dead_letter import bury
 from bus.errors import BusError, DecodeError
 from bus.fencing import MESSAGE_ID
@@ -86,6 +87,8 @@ class CallFeed:
     async def close(self) -> None:
         """Hand nothing over any more. May be called from a handler's own task, and twice."""
         self._closed = True
+        if tracing.observer is not None:
+            tracing.observer.left(self._root.split(".")[2])
         self._stop_looking()
         _feeds_of(self._connection).discard(self)
         if self._catching_up is not None and self._catching_up is not asyncio.current_task():
@@ -207,7 +210,11 @@ class CallFeed:
         if event.dedupe_id in self._seen or self._outdated(message.subject, event):
             return
         self._seen.add(event.dedupe_id)
+        observer = tracing.observer
+        received_us = wall_us() if observer is not None else 0
         self._guarded(message.subject, message.headers, event)
+        if observer is not None:
+            observer.heard(event, received_us, isinstance(message, Message))
 
     def _outdated(self, subject: str, event: Event) -> bool:
         """Said by a worker that had been replaced already. Where nobody owns (``failure``) everything counts."""

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NamedTuple, Protocol
 
-from bus import codec
+from bus import codec, tracing
 from bus.clock import wall_us
 from bus.dead_letter import bury
 from bus.edges import EdgeWatch
@@ -309,6 +309,7 @@ class StageOwner:
 
     async def _hand_to_stage(self, claim: Claim, attempt: int) -> bool:
         """Call ``accept``; False where it raised, which is logged and reported."""
+        tracing.claimed(claim.offered, claim.epoch, claim.takeover)
         try:
             call = await self._accept(claim)
         except Exception as error:
@@ -328,8 +329,7 @@ class StageOwner:
         return True
 
     async def _ended(self, offered: CallOffered) -> bool:
-        subject = subjects.event_subject(CallEnded, offered.call_id, offered.tenant)
-        return await self._connection.last(subject) is not None
+        return await self._connection.last(subjects.event_subject(CallEnded, offered.call_id, offered.tenant)) is not None
 
     async def _stop_claiming(self, deadline: float) -> None:
         """Let the last fetch end by itself: a fetch that is cancelled loses what it was about to get for 3 s."""

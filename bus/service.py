@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from bus import client, logs, pages, topology
+from bus import client, logs, pages, topology, tracing_setup
 from bus.errors import BusError, NotProvisioned
 from bus.health import Health
 from bus.heartbeat import Heartbeat
@@ -121,6 +121,7 @@ def run_service(name: str, main: Main, drain_ms: Callable[[Settings], int] = own
     """
     try:
         settings = load()
+        tracing_setup.read_headers(settings.tracing.headers_file)
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIG) from None
@@ -172,6 +173,9 @@ class _Process:
         if connection is None:
             return EXIT_OK
         self._vitals.connected(connection)
+        traces = None
+        if self._settings.tracing.endpoint and self._name in tracing_setup.STAGES:
+            traces = await tracing_setup.start(self._settings, self._name, self._worker, version(), connection)
         context = ServiceContext(self._name, self._settings, connection, self._worker, self._health)
         try:
             await context.micro.start()
@@ -181,6 +185,8 @@ class _Process:
         finally:
             with contextlib.suppress(BusError):
                 await context.micro.stop()
+            if traces is not None:
+                await traces.close(wait=not self._at_once.is_set())
             await connection.close(0 if self._at_once.is_set() else 2000)
 
     async def _run_main(self, context: ServiceContext) -> int:
