@@ -87,8 +87,9 @@ class Claimable(Protocol):
 class WorkQueue(Protocol):
     """A durable pull consumer, bound, not created."""
 
-    async def fetch(self, count: int, timeout_ms: int) -> list[Claimable]:
-        """Up to ``count`` messages; an empty list when nothing came in time."""
+    async def fetch(self, count: int, timeout_ms: int, *, wait: bool = True) -> list[Claimable]:
+        """Up to ``count`` messages; an empty list when nothing came in time. ``wait`` False: only what is there, and
+        ``timeout_ms`` is how long the server may take to say so."""
 
 
 class Bucket(Protocol):

@@ -8,7 +8,7 @@ but never replaces it, because a mere reconnect looks the same.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from config.settings import OwnershipSection
@@ -148,11 +148,16 @@ class Liveness:
 
     def free_slots(self) -> dict[str, int]:
         """Worker -> free slots, for those that live, do not drain, and were heard with their record."""
-        return {
-            worker: max(0, peer.record.slots - peer.record.calls)
-            for worker, peer in self._peers.items()
-            if peer.record is not None and not peer.dead and peer.asked_at is None and not peer.record.draining
-        }
+        return {worker: max(0, record.slots - record.calls) for worker, record in self._takers()}
+
+    def slots(self) -> dict[str, int]:
+        """Worker -> slots, free or not, of the same workers."""
+        return {worker: record.slots for worker, record in self._takers()}
+
+    def _takers(self) -> Iterator[tuple[str, WorkerRecord]]:
+        for worker, peer in self._peers.items():
+            if peer.record is not None and not peer.dead and peer.asked_at is None and not peer.record.draining:
+                yield worker, peer.record
 
 
 def ranked(call_id: str, workers: Iterable[str]) -> list[str]:

@@ -65,10 +65,10 @@ class MemoryWorkQueue:
         self._consumer = consumer
         self._clock = clock
 
-    async def fetch(self, count: int, timeout_ms: int) -> list[Claimable]:
+    async def fetch(self, count: int, timeout_ms: int, *, wait: bool = True) -> list[Claimable]:
         await asyncio.sleep(0)
         found = self._take(count)
-        if found or timeout_ms <= 0:
+        if found or timeout_ms <= 0 or not wait:
             return found
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 from bus import codec, tracing
+from bus.claim import Claim, OwnedCall
 from bus.clock import wall_us
 from bus.dead_letter import bury
 from bus.edges import EdgeWatch
@@ -19,13 +20,17 @@ from bus.errors import BusError, DecodeError, RevisionConflict
 from bus.heartbeat import Heartbeat
 from bus.interface import Bucket, Claimable, Connection, WorkQueue
 from bus.logs import get_logger
+from bus.metrics.workers import count_readopted, observe_takeover
 from bus.publish import Recorder
+from bus.sharing import FairShare, Load
 from bus.succession import Succession
 from config.settings import OwnershipSection
 from schemas import subjects
 from schemas.call import CallEnded, CallOffered
 from schemas.failure import FAILURES, Failure
 from schemas.session import Owner, Stage
+
+__all__ = ["Claim", "OwnedCall", "StageOwner"]
 
 log = get_logger(__name__)
 
@@ -45,28 +50,6 @@ VERIFY_ATTEMPTS = 5
 DELETE_ATTEMPTS = 5
 NOBODY = "nobody"
 """Owner of a call that its worker could not go on with: never heard, so anyone takes it."""
-
-
-class Claim(NamedTuple):
-    """A call that this worker now owns. ``takeover``: ``previous_worker`` owned it before."""
-
-    call_id: str
-    tenant: str
-    epoch: int
-    takeover: bool
-    offered: CallOffered
-    previous_worker: str
-
-
-class OwnedCall(Protocol):
-    """What a stage does for one call."""
-
-    async def release(self, why: str) -> None:
-        """Let go at once and say nothing more (close recorders with 0 ms).
-
-        ``superseded``: another worker owns the call, this one was taken for dead. ``handed_over``: another took it
-        while this worker drains. ``draining``: nobody took it in time.
-        """
 
 
 class StageOwner:
@@ -100,6 +83,7 @@ class StageOwner:
         self._claiming: asyncio.Task[None] | None = None
         self._succession = Succession(
             connection, stage, worker, settings=settings, heartbeat=self.heartbeat, holder=self)  # fmt: skip
+        self._share = FairShare(lambda: Load(self.heartbeat.calls, slots), self._succession.loads)
         self._edges = EdgeWatch(connection, stage.value, lambda: [claim.offered for claim, _ in self._calls.values()])
         self._owners: Bucket
         self._queue: WorkQueue
@@ -169,6 +153,9 @@ class StageOwner:
     def free_slots(self) -> int:
         return max(0, self._slots - len(self._calls) - sum(self._reserved.values()))
 
+    def loads_changed(self) -> None:
+        self._share.changed()
+
     def holds(self, call_id: str) -> bool:
         return call_id in self._calls
 
@@ -198,7 +185,7 @@ class StageOwner:
 
     async def take_over(self, owner: Owner, revision: int, silence_ms: float | None) -> None:
         """Become the owner after ``owner``, then accept the call."""
-        call_id = owner.call_id
+        call_id, begun = owner.call_id, asyncio.get_running_loop().time()
         mine = self._owner(call_id, owner.tenant, owner.epoch + 1)
         self._reserve(call_id, 1)
         try:
@@ -209,7 +196,7 @@ class StageOwner:
             revision = await self._owners.update(self._key(call_id), codec.encode(mine), revision)
             self._succession.note(mine, revision)
             claim = Claim(call_id, owner.tenant, mine.epoch, True, offered, owner.worker)
-            await self._accept_taken(claim, revision, silence_ms)
+            await self._accept_taken(claim, revision, silence_ms, begun)
         except RevisionConflict:
             return  # somebody else was faster
         except BusError as error:
@@ -218,12 +205,17 @@ class StageOwner:
         finally:
             self._reserve(call_id, -1)
 
-    async def _accept_taken(self, claim: Claim, revision: int, silence_ms: float | None) -> None:
+    async def _accept_taken(self, claim: Claim, revision: int, silence_ms: float | None, begun: float) -> None:
         if silence_ms is not None and claim.previous_worker != NOBODY:
             self._report(claim, "worker_lost", f"silent for {silence_ms:.0f} ms", round(silence_ms))
         text = f"took over a call from worker {claim.previous_worker}"
         log.info("call_taken", message=text, call_id=claim.call_id, tenant=claim.tenant, epoch=claim.epoch)
         if await self._hand_to_stage(claim, claim.epoch):
+            if claim.previous_worker in (NOBODY, self._worker):
+                count_readopted(self._stage.value)
+            else:
+                waited_ms = (asyncio.get_running_loop().time() - begun) * 1000
+                observe_takeover(self._stage.value, silence_ms, waited_ms)
             return
         self._succession.avoid[claim.call_id] = asyncio.get_running_loop().time() * 1000 + AVOID_MS
         nobody = Owner(stage=self._stage, call_id=claim.call_id, worker=NOBODY, epoch=claim.epoch, tenant=claim.tenant)
@@ -249,7 +241,7 @@ class StageOwner:
                 await asyncio.sleep(FULL_PAUSE_S)
                 continue
             try:
-                for claimable in await self._queue.fetch(1, FETCH_MS):
+                for claimable in await self._share.fetch(self._queue, FETCH_MS):
                     await self._claim(claimable)
             except BusError as error:
                 now = asyncio.get_running_loop().time()
@@ -320,6 +312,7 @@ class StageOwner:
                 tenant=claim.tenant,
             )
             self._report(claim, "engine_failed", f"accept raised {type(error).__name__}", number=attempt)
+            self._share.failed()
             return False
         self._calls[claim.call_id] = (claim, call)
         self._count()
@@ -329,7 +322,9 @@ class StageOwner:
         return True
 
     async def _ended(self, offered: CallOffered) -> bool:
-        return await self._connection.last(subjects.event_subject(CallEnded, offered.call_id, offered.tenant)) is not None
+        return (
+            await self._connection.last(subjects.event_subject(CallEnded, offered.call_id, offered.tenant)) is not None
+        )
 
     async def _stop_claiming(self, deadline: float) -> None:
         """Let the last fetch end by itself: a fetch that is cancelled loses what it was about to get for 3 s."""
@@ -362,6 +357,7 @@ class StageOwner:
     def _count(self) -> None:
         self.heartbeat.calls = len(self._calls) + sum(self._reserved.values())
         self._changed.set()
+        self._share.changed()
 
     async def _release(self, call_id: str, why: str) -> None:
         held = self._calls.pop(call_id, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from bus.heartbeat import Heartbeat, ping_subject
 from bus.interface import Bucket, BucketEntry, Connection, Message, Subscription
 from bus.liveness import Liveness, allocate, standby_ms
 from bus.logs import get_logger
+from bus.sharing import Load
 from config.settings import OwnershipSection
 from schemas import subjects
 from schemas.session import Owner, Stage, WorkerRecord
@@ -47,6 +49,9 @@ class Holder(Protocol):
 
     def verify(self) -> Coroutine[Any, Any, None]:
         """Look whether the calls held here are still owned."""
+
+    def loads_changed(self) -> None:
+        """Another worker has more or less to do than before, or is not there any more."""
 
 
 class _DisconnectedClient(msgspec.Struct, frozen=True):
@@ -129,6 +134,11 @@ class Succession:
             self.owners[owner.call_id] = (owner, revision)
             self._owners_changed = True
 
+    def loads(self) -> list[Load]:
+        """What the other workers have to do that could take a call. Who owns what is known sooner than by heartbeat."""
+        calls = Counter(owner.worker for owner, _ in self.owners.values())
+        return [Load(calls[worker], slots) for worker, slots in self._liveness.slots().items()]
+
     def _on_heartbeat(self, message: Message) -> None:
         try:
             record = codec.decode(message.data, WorkerRecord)
@@ -138,6 +148,7 @@ class Succession:
         if record.worker != self._worker:
             self._liveness.heard(record.worker, record, _now_ms())
             if record.draining and self._ticking is not None:
+                self._holder.loads_changed()
                 self._look_for_orphans(_now_ms())
 
     def _on_disconnect(self, message: Message) -> None:
@@ -151,6 +162,7 @@ class Succession:
     def _on_owner(self, entry: BucketEntry) -> None:
         call_id = entry.key.split(".", 1)[1]
         self._owners_changed = True
+        self._holder.loads_changed()
         if entry.value is None:
             self.owners.pop(call_id, None)
             self._orphan_since.pop(call_id, None)
@@ -228,6 +240,7 @@ class Succession:
             self._liveness.unasked(worker, _now_ms())
 
     def _buried(self, worker: str, how: str) -> None:
+        self._holder.loads_changed()
         calls = sum(1 for owner, _ in self.owners.values() if owner.worker == worker)
         if calls:
             log.warning("worker_lost", message=f"worker {worker} {how}; it owned {calls} calls", worker=worker)

@@ -80,14 +80,15 @@ class NatsWorkQueue:
         self._inbox = f"{self._puller.inbox_prefix}.pull.{id(self):x}{time.monotonic_ns():x}"
         await self._puller.attach(f"{self._inbox}.*", self._on_message)
 
-    async def fetch(self, count: int, timeout_ms: int) -> list[Claimable]:
-        """What is there at once, up to ``count``; else the first that comes in time; else nothing, at the deadline."""
+    async def fetch(self, count: int, timeout_ms: int, *, wait: bool = True) -> list[Claimable]:
+        """What is there at once, up to ``count``; else, unless ``wait`` is False, the first that comes in time; else
+        nothing, at the deadline."""
         deadline = time.monotonic() + timeout_ms / 1000
         while True:
             try:
                 await self._puller.ready(_left_ms(deadline))
                 found = await self._pull({"batch": count, "no_wait": True}, count, deadline)
-                if found or _left_ms(deadline) < 1:
+                if found or not wait or _left_ms(deadline) < 1:
                     return found
                 # One only: a second would come to a fetch that has ended.
                 found = await self._pull({"batch": 1, "expires": int(_left_ms(deadline) * 1e6)}, 1, deadline)

@@ -31,8 +31,8 @@ class CallPlacer:
         """Bind a SIP port."""
         await self._signalling.start(0, tcp=False)
 
-    async def place(self, target: str, rtp_ports: Sequence[int]) -> list[int]:
-        """One call per port, 50 a second.
+    async def place(self, target: str, rtp_ports: Sequence[int], calls_a_second: float = CALLS_A_SECOND) -> list[int]:
+        """One call per port.
 
         Raises:
             RuntimeError: a call was refused; the text has the SIP status.
@@ -41,7 +41,7 @@ class CallPlacer:
         handles = []
         for port in rtp_ports:
             handles.append(self._invite(target, port))
-            await asyncio.sleep(1 / CALLS_A_SECOND)
+            await asyncio.sleep(1 / calls_a_second)
         async with asyncio.timeout(10):
             return list(await asyncio.gather(*(self._answers[handle] for handle in handles)))
 

@@ -639,7 +639,7 @@ def test_acknowledgement_that_fails_costs_nothing() -> None:
         (one,) = await stand.workers("asr-1")
         fetch, failing = one.owner._queue.fetch, [True]
 
-        async def fetch_without_acknowledgement(count: int, timeout_ms: int) -> list[Claimable]:
+        async def fetch_without_acknowledgement(count: int, timeout_ms: int, *, wait: bool = True) -> list[Claimable]:
             claimables = await fetch(count, timeout_ms)
             for claimable in claimables:
                 if failing.pop():

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from typing import cast
 
-from ops.bench.placing import CallPlacer
+from ops.bench.placing import CALLS_A_SECOND, CallPlacer
 from schemas.audio import Codec
 from services.audio.g711 import decode
 from services.tts.engines.instant import FrameLabel, read_frame_label
@@ -98,14 +98,15 @@ class Crowd:
         self._placer = CallPlacer(HOST)
         self._beat: asyncio.Task[None] | None = None
 
-    async def start(self, count: int, sip_port: int) -> None:
+    async def start(self, count: int, sip_port: int, calls_a_second: float = CALLS_A_SECOND) -> None:
         """Call in, ``count`` times."""
         loop = asyncio.get_running_loop()
         for _ in range(count):
             _, caller = await loop.create_datagram_endpoint(CrowdCaller, local_addr=(HOST, 0))
             self.callers.append(caller)
         await self._placer.start()
-        ports = await self._placer.place(f"sip:bank@{HOST}:{sip_port}", [caller.port for caller in self.callers])
+        target = f"sip:bank@{HOST}:{sip_port}"
+        ports = await self._placer.place(target, [caller.port for caller in self.callers], calls_a_second)
         for caller, port in zip(self.callers, ports, strict=True):
             caller.remote = (HOST, port)
         self._beat = asyncio.create_task(self._keep_beat())
