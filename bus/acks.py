@@ -68,7 +68,7 @@ class AckInbox:
     def __init__(self, connection: Connection) -> None:
         self.ready = False
         self._connection = connection
-        self._prefix = f"{getattr(connection, 'inbox_prefix', '_INBOX')}.ack{os.urandom(8).hex()}"
+        self._prefix = f"{getattr(connection, 'inbox_prefix', '_INBOX')}.ack.{os.urandom(8).hex()}"
         self._number = 0
         self._waiting: dict[str, tuple[Outcome, float]] = {}
         self._timer: asyncio.TimerHandle | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
@@ -72,7 +73,9 @@ class NatsConnection:
         self._link = link
         self._wire = link.wire
         self._jetstream = JetStream(self)
-        self._reply_prefix = f"{link.inbox_prefix}.{uuid7_hex()}"
+        # Who was asked may answer below `ask`, and only JetStream below `js`: nobody may forge an acknowledgement.
+        self._reply_prefix = f"{link.inbox_prefix}.js.{uuid7_hex()}"
+        self._ask_prefix = f"{link.inbox_prefix}.ask.{uuid7_hex()}"
         self._replies: dict[str, Handler] = {}
         self._numbers = itertools.count(1)
         self._attached: set[int] = set()
@@ -99,7 +102,8 @@ class NatsConnection:
     async def open(self, wait: bool = True) -> None:
         """Connect; see :func:`connect`."""
         await self._link.open(wait)
-        await self._wire.attach(f"{self._reply_prefix}.*", self._on_reply)
+        for prefix in (self._reply_prefix, self._ask_prefix):
+            await self._wire.attach(f"{prefix}.*", self._on_reply)
 
     def publish(self, subject: str, data: bytes, headers: Headers | None = None, reply: str = "") -> None:
         command = self._wire.command(subject, data, headers, reply)
@@ -124,10 +128,16 @@ class NatsConnection:
     async def request(
         self, subject: str, data: bytes, *, timeout_ms: int = 2000, headers: Headers | None = None
     ) -> Message:
+        asks = self.open_reply if subject.startswith("$JS.") else self._open_ask
+        return await self._request(subject, data, timeout_ms, headers, asks)
+
+    async def _request(
+        self, subject: str, data: bytes, timeout_ms: int, headers: Headers | None, asks: Callable[[Handler], str]
+    ) -> Message:
         deadline = time.monotonic() + timeout_ms / 1000
         await self._link.ready(timeout_ms)
         answered: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        reply = self.open_reply(lambda message: None if answered.done() else answered.set_result(message))
+        reply = asks(lambda message: None if answered.done() else answered.set_result(message))
         try:
             if not self._wire.send(self._wire.command(subject, data, headers, reply)):
                 raise BusUnavailable(f"{subject!r} was not sent: NATS at {self._link.url} takes nothing now")
@@ -165,7 +175,7 @@ class NatsConnection:
         if not self.connected:
             raise StoreUnavailable(f"not connected to NATS at {self._link.url}: {subject!r} is not stored")
         try:
-            answer = read_answer(await self.request(subject, data, timeout_ms=timeout_ms, headers=headers))
+            answer = read_answer(await self._request(subject, data, timeout_ms, headers, self.open_reply))
         except ValueError as error:
             raise StoreRefused(str(error)) from error
         except BusError as error:
@@ -217,8 +227,14 @@ class NatsConnection:
         return await self._link.within(awaited, timeout_ms)
 
     def open_reply(self, handler: Handler) -> str:
-        """A fresh reply subject whose answers go to ``handler`` until :meth:`close_reply`."""
+        """A fresh reply subject for JetStream, whose answers go to ``handler`` until :meth:`close_reply`."""
         reply = f"{self._reply_prefix}.{next(self._numbers)}"
+        self._replies[reply] = handler
+        return reply
+
+    def _open_ask(self, handler: Handler) -> str:
+        """One for other processes: nobody who answered a request before can tell the next one's."""
+        reply = f"{self._ask_prefix}.{secrets.token_hex(8)}"
         self._replies[reply] = handler
         return reply
 

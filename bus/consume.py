@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from weakref import WeakKeyDictionary
 
-from bus import codec, tracing
+from bus import codec, topology, tracing
 from bus.clock import wall_us
 from bus.dead_letter import bury
 from bus.errors import BusError, DecodeError
@@ -62,6 +62,7 @@ class CallFeed:
         self._names = tuple(dict.fromkeys(names)) or ALL_NAMES
         self._next_sequence = {f"{root}{name}": 1 for name in self._names}
         self._service = service
+        self._stream = topology.READS_COPY.get(service, topology.CALLS)
         self._guarded: GuardedHandler[Event] = GuardedHandler(service, handler)
         self._seen: set[str] = set()
         self._epochs: dict[str, int] = {}
@@ -113,7 +114,7 @@ class CallFeed:
     async def _start_at_end(self) -> None:
         """Live only; a later re-read begins with what is stored from now on."""
         for pattern in self._next_sequence:
-            async for message in self._connection.read(pattern):
+            async for message in self._connection.read(pattern, stream=self._stream):
                 self._next_sequence[pattern] = message.stream_sequence + 1
         self._release()
         self.caught_up.set()
@@ -181,7 +182,8 @@ class CallFeed:
         return sorted((message for part in parts for message in part), key=lambda message: message.stream_sequence)
 
     async def _read_one(self, pattern: str, from_sequence: int) -> list[StoredMessage]:
-        return [message async for message in self._connection.read(pattern, from_sequence=from_sequence)]
+        reading = self._connection.read(pattern, from_sequence=from_sequence, stream=self._stream)
+        return [message async for message in reading]
 
     def _hand_over_stored(self, stored: Sequence[StoredMessage]) -> None:
         """In the stream's order. What was also heard live keeps its place there: the names are read one by one, and

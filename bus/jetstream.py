@@ -1,8 +1,10 @@
 """JetStream's management and reading API as plain requests: JSON in, JSON out, errors mapped once.
 
-Single messages and KV values are read from the stream's leader (``STREAM.MSG.GET``): a replica that answers a direct
-get may be behind, and a fence that compares with an old sequence would refuse its rightful owner. Whole calls are read
-by direct-get batches (server 2.11 and later), which make no consumer.
+KV values are read from the stream's leader (``STREAM.MSG.GET``): a replica that answers a direct get may be behind, and
+a write that compares with an old revision would be refused its rightful owner. The last message of an event is got by
+subject (``DIRECT.GET.CALLS.<subject>``), because only there a permission can say which events a service may look up; a
+recorder that learns an old sequence from a replica is refused once more, and asks again. Whole calls are read by
+direct-get batches (server 2.11 and later), which make no consumer.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from bus.interface import Handler, Headers, Message, StoredMessage
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 NO_MESSAGE_FOUND = 10037
+BUCKET_PREFIX = "KV_"
 BATCH_MESSAGES = 512
 BATCH_BYTES = 1_048_576
 """Upper end of one batch: the server's answer stays far below what it lets wait for one client."""
@@ -95,8 +98,10 @@ class JetStream:
             raise
 
     async def check_bucket(self, name: str) -> None:
-        """Raises ``NotProvisioned`` where it does not exist."""
-        await self._stream_info(f"KV_{name}", "bucket", name)
+        """Raises ``NotProvisioned`` where it does not exist, or says no changes (made by an older version)."""
+        info = await self._stream_info(f"{BUCKET_PREFIX}{name}", "bucket", name)
+        if not info["config"].get("republish"):
+            raise NotProvisioned("bucket", f"{name} that says its changes")
 
     async def stream_of(self, subject: str, timeout_ms: int = 0) -> str:
         """The stream that captures a subject. Raises ``NotProvisioned``."""
@@ -106,7 +111,9 @@ class JetStream:
         return str(names[0])
 
     async def last(self, subject: str, stream: str, timeout_ms: int = 0) -> StoredMessage | None:
-        """The newest message of exactly this subject, by the stream's leader."""
+        """The newest message of exactly this subject: of a bucket by its leader, of any other stream by a replica."""
+        if not stream.startswith(BUCKET_PREFIX):
+            return await self._last_direct(subject, stream, timeout_ms)
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}, timeout_ms)
         except ApiError as error:
@@ -123,6 +130,20 @@ class JetStream:
             found["seq"],
             parse_time(found["time"]),
         )
+
+    async def _last_direct(self, subject: str, stream: str, timeout_ms: int) -> StoredMessage | None:
+        timeout_ms = timeout_ms or self._asker.request_timeout_ms
+        try:
+            message = await self._asker.request(f"$JS.API.DIRECT.GET.{stream}.{subject}", b"", timeout_ms=timeout_ms)
+        except NoResponders:
+            await self._stream_info(stream, "stream", stream)
+            raise BusUnavailable(f"stream {stream} has no leader now") from None
+        if "Nats-Sequence" in message.headers:
+            return stored_copy(message)
+        status = message.headers.get("Status", "")
+        if status == "404":
+            return None
+        raise BusError(f"reading {subject!r} from {stream}: {status} {message.headers.get('Description', '')}")
 
     async def read(
         self, subject: str, from_sequence: int, stream: str, timeout_ms: int
@@ -156,7 +177,7 @@ class JetStream:
 
         def receive(message: Message) -> None:
             if "Nats-Sequence" in message.headers:
-                batch.append(_direct_message(message))
+                batch.append(stored_copy(message))
             elif not done.done():
                 done.set_result(message)
 
@@ -203,11 +224,12 @@ def parse_time(text: str) -> int:
     return int(moment.replace(microsecond=0).timestamp()) * 1_000_000 + moment.microsecond
 
 
-def _direct_message(message: Message) -> StoredMessage:
+def stored_copy(message: Message) -> StoredMessage:
+    """A stored message as a direct get or a republishing stream sends it: where it stood is said in headers."""
     headers = dict(message.headers)
     subject = headers.pop("Nats-Subject")
     sequence = int(headers.pop("Nats-Sequence"))
     stored_us = parse_time(headers.pop("Nats-Time-Stamp"))
-    for name in ("Nats-Stream", "Nats-Num-Pending", "Nats-Last-Sequence", "Nats-UpTo-Sequence"):
+    for name in ("Nats-Stream", "Nats-Last-Sequence", "Nats-Num-Pending", "Nats-UpTo-Sequence"):
         headers.pop(name, None)
     return StoredMessage(subject, message.data, headers, sequence, stored_us)

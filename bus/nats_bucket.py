@@ -3,16 +3,15 @@
 * An expired key leaves a marker where the bucket asks for it; here it reads as absent, and ``create`` writes over it.
 * A deletion leaves a marker that goes by itself: a bucket refuses writes once it is full, and a deletion that stays as
   long as a value fills it with keys that are gone (54,000 calls filled ``owners`` for the rest of the day).
-* A watch is made anew after each reconnect, and when its heartbeats stop: nats-py's own resumes after 20 s.
+* A watch is made anew after each reconnect, and makes no consumer: nats-py's own resumes after 20 s.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from bus.errors import BusTimeout, BusUnavailable, RevisionConflict, StaleWrite, StoreUnavailable
+from bus.errors import BusUnavailable, RevisionConflict, StaleWrite, StoreUnavailable
 from bus.fencing import EXPECTED_SUBJECT_SEQUENCE
 from bus.interface import BucketEntry, Handler, Headers, StoreAck, StoredMessage, Subscription
 from bus.jetstream import JetStream
@@ -94,24 +93,14 @@ class NatsBucket:
         await self._write(key, b"", {**DELETE, **expiring})
 
     async def keys(self) -> list[str]:
-        present: set[str] = set()
-        complete = asyncio.Event()
-
-        def note(entry: BucketEntry) -> None:
-            (present.discard if entry.value is None else present.add)(entry.key)
-
-        watch = NatsWatch(self._owner, self._name, note, ">", complete.set)
-        try:
-            await watch.open()
-            await asyncio.wait_for(complete.wait(), self._owner.request_timeout_ms / 1000)
-        except TimeoutError:
-            raise BusTimeout(f"the keys of bucket {self._name!r} did not come in time") from None
-        finally:
-            await watch.close()
-        return sorted(present)
+        present: dict[str, bool] = {}
+        prefix, timeout_ms = f"$KV.{self._name}.", self._owner.request_timeout_ms
+        async for message in self._jetstream.read(f"{prefix}>", 1, f"KV_{self._name}", timeout_ms):
+            present[message.subject[len(prefix) :]] = entry_value(message) is not None
+        return sorted(key for key, is_there in present.items() if is_there)
 
     async def watch(self, handler: Callable[[BucketEntry], None], pattern: str = ">") -> Subscription:
-        watch = NatsWatch(self._owner, self._name, handler, pattern)
+        watch = NatsWatch(self._owner, self._jetstream, self._name, handler, pattern)
         await watch.open()
         return watch
 

@@ -1,34 +1,39 @@
 """A watch on a bucket of a real server: present values, then changes, through anything.
 
-It is an ephemeral push consumer that starts with the last value of each key. After a reconnect, a gap in the numbering
-or missing heartbeats a new one is made; what it shows again is recognised by revision, and a key that is there no more
-is told as deleted.
+The stream below a bucket says each change again once it is stored, on ``kv.<bucket>.<key>`` with the revision in its
+headers (``bus.provision``). A watch subscribes there, reads what is stored, and from then on hears. So it makes no
+consumer on the server: whoever may make one may have messages delivered to any subject.
+
+A message between two servers may get lost without this connection noticing: every few seconds a watch reads what was
+stored since it looked last, which is nearly always nothing. After a reconnect it reads everything anew, and a key that
+is there no more is told as deleted.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bus.clock import uuid7_hex
 from bus.errors import BusError, NotProvisioned
 from bus.interface import BucketEntry, Message, StoredMessage
-from bus.jetstream import STREAM_NOT_FOUND, ApiError
+from bus.jetstream import JetStream, stored_copy
 from bus.logs import get_logger
-from bus.work_queue import delivery_of, is_delivery
 
 if TYPE_CHECKING:
     from bus.nats_bucket import BucketOwner
 
 log = get_logger(__name__)
 
-HEARTBEAT_S = 1.0
-SILENCE_S = 3.5
+FIRST_LOOK_S = 1.0
+"""A replica that answers the first reading may be a moment behind."""
+LOOK_S = 5.0
 RETRY_S = 0.2
-FORGOTTEN_S = 10.0
-"""The server drops a consumer that nobody listens to after this time."""
+
+
+def change_subject(bucket: str, key: str) -> str:
+    """Where a change is said once it is stored; ``key`` may be a pattern."""
+    return f"kv.{bucket}.{key}"
 
 
 class NatsWatch:
@@ -37,26 +42,25 @@ class NatsWatch:
     def __init__(
         self,
         owner: BucketOwner,
+        jetstream: JetStream,
         bucket: str,
         handler: Callable[[BucketEntry], None],
         pattern: str = ">",
-        on_complete: Callable[[], None] | None = None,
     ) -> None:
         self._owner = owner
+        self._jetstream = jetstream
         self._bucket = bucket
         self._handler = handler
         self._pattern = pattern
-        self._on_complete = on_complete
         self._prefix = f"$KV.{bucket}."
         self._seen: dict[str, BucketEntry] = {}
+        self._deleted: dict[str, int] = {}
+        self._looked_until = 0
         self._number: int | None = None
         self._generation = 0
-        self._expected = 1
-        self._snapshot: set[str] | None = set()
-        self._present_count = -1
-        self._heard_at = 0.0
+        self._held: list[BucketEntry] | None = []
         self._renewing: asyncio.Task[None] | None = None
-        self._watching: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -72,83 +76,75 @@ class NatsWatch:
         """
         await self._begin()
         self._owner.on_reconnected(self._renew)
-        self._watching = asyncio.get_running_loop().create_task(self._listen_for_silence(), name="bus-kv-watch")
+        self._looking = asyncio.get_running_loop().create_task(self._look_forever(), name="bus-kv-watch")
 
     async def close(self) -> None:
         self._closed = True
         self._owner.forget_listener(self._renew)
-        for task in (self._renewing, self._watching):
+        for task in (self._renewing, self._looking):
             if task is not None:
                 task.cancel()
         await self._detach()
 
     async def _begin(self) -> None:
-        """Make a consumer; the one before is forgotten and its late messages with it."""
+        """Subscribe anew, read all, then go on with what came meanwhile."""
         await self._detach()
         self._generation += 1
         generation = self._generation
-        self._expected, self._snapshot, self._present_count = 1, set(), -1
-        inbox = f"{self._owner.inbox_prefix}.watch.{uuid7_hex()}"
-        self._number = await self._owner.attach(inbox, lambda message: self._receive(message, generation))
-        name = f"watch-{uuid7_hex()}"
-        subject = self._prefix + self._pattern
-        config = {
-            "name": name,
-            "deliver_subject": inbox,
-            "deliver_policy": "last_per_subject",
-            "ack_policy": "none",
-            "max_deliver": 1,
-            "filter_subject": subject,
-            "mem_storage": True,
-            "num_replicas": 1,
-            "idle_heartbeat": int(HEARTBEAT_S * 1e9),
-            "inactive_threshold": int(FORGOTTEN_S * 1e9),
-        }
-        stream = f"KV_{self._bucket}"
+        self._held, self._looked_until = [], 0
+        subject = change_subject(self._bucket, self._pattern)
+        self._number = await self._owner.attach(subject, lambda message: self._hear(message, generation))
         try:
-            body = {"stream_name": stream, "config": config}
-            answer = await self._owner.api(f"CONSUMER.CREATE.{stream}.{name}.{subject}", body)
-        except ApiError as error:
-            if error.code == STREAM_NOT_FOUND:
-                raise NotProvisioned("bucket", self._bucket) from error
-            raise
-        self._heard_at = time.monotonic()
-        # What the new consumer has delivered already is no longer pending.
-        self._present_count = answer.get("num_pending", 0) + answer.get("delivered", {}).get("consumer_seq", 0)
-        self._complete_if_all_came()
+            present = await self._read(1)
+        except NotProvisioned as error:
+            raise NotProvisioned("bucket", self._bucket) from error
+        if generation != self._generation:
+            return
+        newest = {entry.key: entry for entry in present}
+        for key in [key for key in self._seen if key not in newest]:
+            self._call(BucketEntry(key, None, self._seen.pop(key).revision))
+        for entry in sorted(newest.values(), key=lambda each: each.revision):
+            self._tell(entry)
+        held, self._held = self._held or [], None
+        for entry in held:
+            self._tell(entry)
 
     async def _detach(self) -> None:
         if self._number is not None:
             number, self._number = self._number, None
             await self._owner.detach(number)
 
-    def _receive(self, message: Message, generation: int) -> None:
-        if generation != self._generation or self._closed:
+    async def _read(self, sequence: int) -> list[BucketEntry]:
+        found = []
+        timeout_ms = self._owner.request_timeout_ms
+        stream = f"KV_{self._bucket}"
+        async for message in self._jetstream.read(self._prefix + self._pattern, sequence, stream, timeout_ms):
+            found.append(self._entry(message))
+            self._looked_until = max(self._looked_until, message.stream_sequence)
+        return found
+
+    def _hear(self, message: Message, generation: int) -> None:
+        if generation != self._generation or self._closed or "Nats-Sequence" not in message.headers:
             return
-        self._heard_at = time.monotonic()
-        if not is_delivery(message):
-            return  # a heartbeat
-        _, sequence, stored_us = delivery_of(message.reply)
-        number = int(message.reply.split(".")[-3])
-        if number != self._expected:
-            self._renew()
-            return
-        self._expected += 1
-        stored = StoredMessage(message.subject, message.data, message.headers, sequence, stored_us)
-        entry = BucketEntry(message.subject[len(self._prefix) :], entry_value(stored), sequence)
-        if self._snapshot is not None:
-            self._snapshot.add(entry.key)
-        self._tell(entry)
-        self._complete_if_all_came()
+        entry = self._entry(stored_copy(message))
+        if self._held is not None:
+            self._held.append(entry)
+        else:
+            self._tell(entry)
+
+    def _entry(self, message: StoredMessage) -> BucketEntry:
+        return BucketEntry(message.subject[len(self._prefix) :], entry_value(message), message.stream_sequence)
 
     def _tell(self, entry: BucketEntry) -> None:
         before = self._seen.get(entry.key)
-        if before is not None and entry.revision <= before.revision:
+        known = before.revision if before is not None else self._deleted.get(entry.key, 0)
+        if entry.revision <= known:
             return
-        if entry.value is None and before is None:
-            return  # deleted before anybody here knew it
         if entry.value is None:
-            del self._seen[entry.key]  # a deletion that is shown again is left out above; keys of calls never come back
+            self._deleted[entry.key] = entry.revision
+            if before is None:
+                return  # deleted before anybody here knew it
+            del self._seen[entry.key]
         else:
             self._seen[entry.key] = entry
         self._call(entry)
@@ -159,19 +155,10 @@ class NatsWatch:
         except Exception:
             log.exception("bus_handler_failed", message=f"the handler of a watch on bucket {self._bucket} failed")
 
-    def _complete_if_all_came(self) -> None:
-        if self._snapshot is None or self._present_count < 0 or self._expected <= self._present_count:
-            return
-        present, self._snapshot = self._snapshot, None
-        for key in [key for key in self._seen if key not in present]:
-            self._call(BucketEntry(key, None, self._seen.pop(key).revision))
-        if self._on_complete is not None:
-            self._on_complete()
-
     def _renew(self) -> None:
         if self._closed or (self._renewing is not None and not self._renewing.done()):
             return
-        self._generation += 1  # nothing more from the consumer before
+        self._generation += 1  # nothing more from the subscription before
         self._renewing = asyncio.get_running_loop().create_task(self._begin_until_done(), name="bus-kv-watch-renewal")
 
     async def _begin_until_done(self) -> None:
@@ -186,11 +173,26 @@ class NatsWatch:
                     log.warning("bus_watch_waits", message=f"watch on bucket {self._bucket} can't begin yet: {error}")
                 await asyncio.sleep(RETRY_S)
 
-    async def _listen_for_silence(self) -> None:
+    async def _look_forever(self) -> None:
+        await asyncio.sleep(FIRST_LOOK_S)
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            if self._owner.connected and time.monotonic() - self._heard_at > SILENCE_S:
-                self._renew()
+            if self._owner.connected and (self._renewing is None or self._renewing.done()):
+                await self._look()
+            await asyncio.sleep(LOOK_S)
+
+    async def _look(self) -> None:
+        """What was stored since the last look; most of it was heard already, and what was heard is newer."""
+        generation = self._generation
+        try:
+            found = await self._read(self._looked_until + 1)
+        except BusError as error:
+            log.debug("bus_watch_blind", message=f"bucket {self._bucket} could not be looked at: {error}")
+            return
+        if generation != self._generation or self._closed:
+            return
+        for entry in found:
+            self._tell(entry)
+        self._deleted.clear()  # a key that is deleted has no older message left in the stream
 
 
 def entry_value(message: StoredMessage) -> bytes | None:

@@ -13,6 +13,7 @@ import msgspec
 
 from bus.errors import BusError
 from bus.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
+from bus.nats_watch import change_subject
 from bus.topology import CALLS, BucketSpec, ConsumerSpec, StreamSpec, Topology, topology
 from config.settings import StreamsSection
 
@@ -171,6 +172,7 @@ def bucket_config(spec: BucketSpec, version: tuple[int, int]) -> Config:
         "deny_delete": True,
         "allow_direct": True,
         "duplicate_window": window_s * SECOND_NS,
+        "republish": {"src": f"$KV.{spec.name}.>", "dest": change_subject(spec.name, ">")},  # for bus.nats_watch
     }
     if version >= MARKER_VERSION:
         config["allow_msg_ttl"] = True  # deletions carry one (``bus.nats_bucket``)

@@ -241,7 +241,7 @@ class _Process:
         said_at = -SAY_AGAIN_S
         while True:
             try:
-                await bind_all(connection, self._settings)
+                await bind_all(connection, self._settings, self._name)
                 return True
             except BusError as error:
                 self._health.waits_for = f"{self._name} waits: {error}"
@@ -281,15 +281,18 @@ class _Process:
         )
 
 
-async def bind_all(connection: Connection, settings: Settings) -> None:
-    """Bind every consumer and bucket once.
+async def bind_all(connection: Connection, settings: Settings, service: str = "") -> None:
+    """Bind every consumer and bucket that ``service`` uses once; of an unknown service, all there are.
 
     Raises:
         NotProvisioned: one of them is missing; the text says what to do.
         BusError: the server does not answer.
     """
     wanted = topology.topology(settings.streams)
+    everything = ([each.name for each in wanted.consumers], [each.name for each in wanted.buckets])
+    consumers, buckets = topology.BINDS.get(service, everything)
     for consumer in wanted.consumers:
-        await connection.work_queue(consumer.name, consumer.stream)
-    for bucket in wanted.buckets:
-        await connection.bucket(bucket.name)
+        if consumer.name in consumers:
+            await connection.work_queue(consumer.name, consumer.stream)
+    for bucket in buckets:
+        await connection.bucket(bucket)

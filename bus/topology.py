@@ -35,11 +35,14 @@ BINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Service -> work queues and buckets that it uses, and may look at."""
 
+READS_COPY = {"tts": CALLS_TTS}
+"""Service -> the stream that it reads a call's events from, where that is not CALLS."""
+
 HISTORY_DOMAINS = ("call", "dtmf", "vad", "asr", "turn", "llm", "tool", "tts", "playout")
 """Domains of events that outlive the audio; ``rec`` is left out. ``failure`` has no second token and stands apart."""
 
 RESERVED_BYTES = 1_073_741_824
-"""Disk that everything but CALLS and HISTORY reserves at most: what a server must have beside them."""
+"""Disk that everything but CALLS and its copies reserves at most: what a server must have beside them."""
 
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):

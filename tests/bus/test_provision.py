@@ -52,7 +52,7 @@ async def test_a_changed_setting_is_shown_field_by_field_and_applied(fresh_nats:
     await connection.store("call.default.c1.call.ended", b"stays")
     longer = StreamsSection(calls_max_age_h=100, context_ttl_min=60)
     changes = {change.name: change for change in await plan(connection, longer)}
-    assert set(changes) == {"CALLS", "calls", "context"}
+    assert set(changes) == {"CALLS", "CALLS_TTS", "calls", "context"}
     assert changes["CALLS"].fields == (
         FieldChange(field="max_age", before=72 * 3600 * 10**9, after=100 * 3600 * 10**9),
     )
