@@ -58,6 +58,7 @@ documents: $(VENV)/.development ## make the generated documents anew
 	$(BIN)/callbus schema --asyncapi > docs/asyncapi.json
 	$(BIN)/callbus schema --turn-machine > docs/turn-machine.md
 	$(BIN)/callbus schema --subjects > docs/subjects.md
+	$(BIN)/callbus schema --metrics > docs/metrics.md
 	$(BIN)/callbus config document > docs/configuration.md
 	$(BIN)/callbus config sample > config/app.ini.new && mv config/app.ini.new config/app.ini
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from bus.metrics.registry import OWN_STAGE, SERVICES, STAGES, Label, counter, distribution, gauge, histogram, reading
 from bus.metrics.turns import EVENT_TEMPLATES
+from schemas.base import type_name
 from schemas.failure import FAILURES
+from schemas.subjects import COMMAND_TYPES
 
+COMMANDS = tuple(type_name(command).removeprefix("control.") for command in COMMAND_TYPES)
 LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 HANDLER_BUCKETS_S = (0.0001, 0.0005, 0.001, 0.005, 0.02, 0.1, 1.0)
 HANDLED = Label(
     "subject",
     (
         *EVENT_TEMPLATES,
-        *(f"rt.*.*.control.{stage}" for stage in STAGES),
+        *(f"rt.*.*.control.{stage}.{name}" for stage in STAGES for name in COMMANDS),
     ),
-    told="templates of the subjects of events and of commands: `call.*.*.asr.final`, `rt.*.*.control.edge`, ...",
+    told="templates of the subjects of events and of commands: `call.*.*.asr.final`, `rt.*.*.control.edge.flush`, ...",
 )
 
 BUILD_INFO = gauge(

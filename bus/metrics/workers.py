@@ -34,7 +34,7 @@ QUEUE_UNACKNOWLEDGED = reading(
 )
 QUEUE_OLDEST = reading(
     "callbus_queue_oldest_seconds",
-    "How long the oldest call that nobody has taken has waited; 0: none waits",
+    "How long the oldest call that nobody has taken has waited at least (asked every 5 to 7 s); 0: none waits",
     CONSUMER,
     by=WORKERS,
 )

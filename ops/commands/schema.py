@@ -7,7 +7,7 @@ from importlib import metadata
 import click
 import msgspec
 
-from ops import contract, subject_page, turn_tables
+from ops import contract, metrics_page, subject_page, turn_tables
 from ops.session import as_json_text, json_option
 from schemas.base import Event, tag_of, type_name
 from schemas.subjects import EVENT_BY_NAME, EVENT_TYPES, SPEAKERS
@@ -20,11 +20,12 @@ from schemas.subjects import EVENT_BY_NAME, EVENT_TYPES, SPEAKERS
 @click.option(
     "--subjects", "form", flag_value="subjects", help="Markdown: every subject, who says and hears it, its body."
 )
+@click.option("--metrics", "form", flag_value="metrics", help="Markdown: every metric, its labels, who tells it.")
 @click.option("--list", "form", flag_value="list", help="A line per event: subject, type tag, who says it.")
 @json_option
 @click.argument("event", required=False)
 def schema(form: str | None, event: str | None, as_json: bool) -> None:
-    """Print the contract of every message as made from the code. JSON, but for --turn-machine, --subjects and --list.
+    """Print the contract of every message as made from the code. JSON, but for the Markdown pages and --list.
 
     EVENT limits the output to one event's JSON Schema, for example asr.final.
     """
@@ -45,6 +46,9 @@ def schema(form: str | None, event: str | None, as_json: bool) -> None:
         return
     elif form == "subjects":
         click.echo(subject_page.document(), nl=False)
+        return
+    elif form == "metrics":
+        click.echo(metrics_page.document(), nl=False)
         return
     elif form == "asyncapi":
         document = contract.asyncapi(metadata.version("callbus"))
