@@ -66,7 +66,7 @@ def document() -> str:
     }
     lines = ["# Made by `python -m ops.dashboards`; docs/observability.md says what the names mean.", "groups:"]
     for name, rules in groups.items():
-        lines += [f"  - name: {name}", "    interval: 15s", "    rules:"]
+        lines += [f"  - name: {name}", "    rules:"]
         for rule in rules:
             lines += [f"      - record: {rule.record}", f"        expr: {rule.expression}"]
             if rule.labels:
