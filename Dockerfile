@@ -16,7 +16,7 @@ RUN groupadd --gid 10001 callbus \
  && useradd --uid 10001 --gid 10001 --home-dir /var/lib/callbus --shell /usr/sbin/nologin callbus \
  && install -d -o 10001 -g 10001 -m 0750 /var/lib/callbus /var/lib/callbus/models /var/lib/callbus/data \
     /var/lib/callbus/nats /keys /keys/nats /keys/edge /keys/asr /keys/llm /keys/tts /keys/ops /keys/inspect \
-    /keys/monitor /keys/system /keys/postgres
+    /keys/system /keys/postgres
 ENV PATH=/opt/callbus/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/callbus \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -20,6 +20,7 @@ EXIT_INTERRUPTED = 130
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("ops.commands.demo:demo", "Run everything on this machine and let a scripted caller talk to the agent."),
     "up": ("ops.commands.up:up", "Run every service on this machine; Ctrl-C drains."),
+    "dev": ("ops.commands.dev:dev", "Run one service for development: new code takes over at each save."),
     "call": ("ops.commands.call:call", "Place a SIP call: speak, send keys, record, measure."),
     "calls": ("ops.commands.calls:calls", "List the calls that the stream holds."),
     "tail": ("ops.commands.tail:tail", "Follow the events of one call, or of all, as they happen."),
