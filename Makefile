@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := ops/requirements
 TEST_WORKERS ?= 2
 
-.PHONY: help demo engines test check lint types contracts unit coverage matrix chaos bench documents format clean
+.PHONY: help demo engines test check lint types contracts unit coverage matrix chaos bench nats documents format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
@@ -54,6 +54,8 @@ chaos: $(VENV)/.development ## calls in which providers fail in every way, four 
 bench: $(VENV)/.development ## measure everything, or what is named: make bench engines; results in bench-results/
 	$(BIN)/callbus bench $(BENCH)
 
+nats: $(VENV)/tools/nats ## build the nats command line, with which docs/inspect.md is tested (needs Go)
+
 documents: $(VENV)/.development ## make the generated documents anew
 	$(BIN)/callbus schema --asyncapi > docs/asyncapi.json
 	$(BIN)/callbus schema --turn-machine > docs/turn-machine.md
@@ -91,3 +93,8 @@ $(VENV)/.engines: $(VENV)/.runtime $(REQUIREMENTS)/engines.txt
 $(VENV)/.development: $(VENV)/.runtime $(REQUIREMENTS)/development.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(REQUIREMENTS)/development.txt
 	@touch $@
+
+# Every module by its hash in go.sum; no list of versions is asked for.
+$(VENV)/tools/nats: ops/natscli/go.mod ops/natscli/go.sum
+	@command -v go >/dev/null || { echo "callbus: needs Go 1.24 or newer to build the nats command line"; exit 1; }
+	cd ops/natscli && go build -mod=readonly -trimpath -o ../../$@ github.com/nats-io/natscli/nats
