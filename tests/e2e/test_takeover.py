@@ -9,9 +9,10 @@ import asyncio
 import os
 import signal
 import time
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 
 from bus.clock import wall_us
 from bus.consume import read_call
@@ -23,7 +24,12 @@ from tests.e2e.nothing_lost import calls_in_order, check_heard, check_said_once,
 from tests.e2e.system import INSTANT, running_system
 from tests.fakes.crowd import Crowd
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("timed")]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(900),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.xdist_group("timed"),
+]
 
 CALLS = int(os.environ.get("CALLBUS_TAKEOVER_CALLS", "20"))
 RUNS = int(os.environ.get("CALLBUS_TAKEOVER_RUNS", "1"))
@@ -34,8 +40,8 @@ ANSWER_DEADLINE_S = 12.0
 HITS_S = {"asr": (0.5, 0.8, 1.2), "llm": (0.6, 1.45, 1.52), "tts": (0.6, 1.5, 1.55, 1.8)}
 
 
-class Stage:
-    """One system with its callers, for one stage under attack."""
+class Attack:
+    """A system with its callers, and turn after turn in which a worker is hit."""
 
     def __init__(self, supervisor: Supervisor, crowd: Crowd, calls: list[CallOffered]) -> None:
         self.supervisor = supervisor
@@ -101,23 +107,31 @@ class Stage:
                 await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
-@pytest.mark.parametrize("stage", ["asr", "llm", "tts"])
-async def test_another_worker_goes_on(stage: str, how: signal.Signals, tmp_path: Path) -> None:
-    taken_ms: list[float] = []
-    async with running_system(tmp_path, workers={stage: 2}, environment=INSTANT) as supervisor:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def attack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Attack]:
+    """Calls that stay up through all attacks, and two workers of each stage."""
+    folder, workers = tmp_path_factory.mktemp("takeover"), dict.fromkeys(HITS_S, 2)
+    async with running_system(folder, workers=workers, environment=INSTANT) as supervisor:
         crowd = Crowd()
-        await crowd.start(CALLS, supervisor.sip_port)
         try:
+            await crowd.start(CALLS, supervisor.sip_port)
             calls = await calls_in_order(supervisor, crowd)
-            attack = Stage(supervisor, crowd, calls)
-            await asyncio.sleep(3.0)  # the greetings
-            for number in range(RUNS):
-                hit_s = HITS_S[stage][number % len(HITS_S[stage])]
-                taken_ms.append(await attack.run(stage, how, hit_s))
-                await attack.settle()
-                await attack.verify()
+            await until_answered(supervisor, calls, 0, time.monotonic() + ANSWER_DEADLINE_S)
+            yield Attack(supervisor, crowd, calls)
         finally:
             await crowd.stop()
-            print(f"{stage} {how.name}: taken over after {[round(value) for value in taken_ms]} ms")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+@pytest.mark.parametrize("stage", HITS_S)
+async def test_another_worker_goes_on(stage: str, how: signal.Signals, attack: Attack) -> None:
+    taken_ms: list[float] = []
+    try:
+        for number in range(RUNS):
+            hit_s = HITS_S[stage][number % len(HITS_S[stage])]
+            taken_ms.append(await attack.run(stage, how, hit_s))
+            await attack.settle()
+            await attack.verify()
+    finally:
+        print(f"{stage} {how.name}: taken over after {[round(value) for value in taken_ms]} ms")
     assert max(taken_ms) <= LIMIT_MS[how]
