@@ -26,6 +26,10 @@ class BusUnavailable(BusError):
     """There is no connection to the server now, or it broke while an answer was due."""
 
 
+class BusRefused(BusError):
+    """The server is there, but does not let this user in, or is not to be trusted; the text says what to do."""
+
+
 class BusTimeout(BusError):
     """The server or the other side gave no answer within the deadline."""
 

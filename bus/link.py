@@ -6,15 +6,14 @@ Below it stands ``bus.wire`` (nats-py), above it ``bus.client`` (what the rest o
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from bus.errors import BusError, BusUnavailable
+from bus.errors import BusError, BusRefused, BusUnavailable
+from bus.identity import explained, options_of, user_of
 from bus.logs import get_logger
 from bus.wire import CONNECTION_LOST, Wire
 from config.settings import NatsSection
@@ -37,7 +36,8 @@ class Link:
 
     def __init__(self, name: str, settings: NatsSection) -> None:
         self.name = name
-        self.inbox_prefix = f"_INBOX_{name.split('-')[0]}"
+        self.user = user_of(settings, name)
+        self.inbox_prefix = f"_INBOX_{self.user}"
         self.url = ", ".join(_without_secrets(url) for url in _urls(settings))
         self.wire = Wire()
         self.closed = False
@@ -50,6 +50,7 @@ class Link:
         self._back: list[Callable[[], None]] = []
         self._watch: asyncio.Task[None] | None = None
         self._failures = 0
+        self._refusal = ""
         self._says_so = False
         self._lost_at = time.monotonic()
         self._said_at = 0.0
@@ -63,12 +64,12 @@ class Link:
 
         Raises:
             BusUnavailable: ``wait`` is false and no server answers.
-            BusError: the credentials file can't be used.
+            BusRefused: ``wait`` is false and the server does not let this user in, or can't be trusted.
+            BusError: a key or certificate can't be used.
         """
         self._says_so = wait
-        options: dict[str, Any] = {}
-        if self._settings.credentials_file:
-            options["user_credentials"] = _credentials(self._settings.credentials_file)
+        options = options_of(self._settings)
+        self.wire.requires_tls = "tls" in options
         connecting = asyncio.get_running_loop().create_task(
             self.wire.connect(
                 servers=_urls(self._settings),
@@ -172,6 +173,8 @@ class Link:
         while not connecting.done():
             await asyncio.wait([connecting], timeout=0.05)
             if not wait and not connecting.done() and self._failures >= servers:
+                if self._refusal:
+                    raise BusRefused(f"NATS at {self.url} can't be used: {self._refusal}")
                 raise BusUnavailable(f"NATS at {self.url} does not answer; is nats-server running there?")
         try:
             connecting.result()
@@ -199,13 +202,17 @@ class Link:
 
     def _on_error(self, error: Exception) -> None:
         self._failures += 1
+        why = "" if self.connected else explained(error, self._settings, self.user)
+        self._refusal = why or self._refusal
         now = time.monotonic()
         if self.closed or not self._says_so or isinstance(error, CONNECTION_LOST) or now - self._said_at < SAY_AGAIN_S:
             return
         self._said_at = now
         reason = str(error) or type(error).__name__
         if self.connected:
-            log.warning("bus_error", message=f"NATS at {self.url} says: {reason}")
+            log.warning("bus_error", message=f"NATS at {self.url} says: {reason}{_hint(reason, self.user)}")
+        elif why:
+            log.error("bus_refused", message=f"NATS at {self.url} can't be used: {why}; trying again until it can")
         else:
             away_s = now - self._lost_at
             text = f"NATS at {self.url} does not answer for {away_s:.0f} s ({reason}); trying again until it does"
@@ -243,6 +250,10 @@ class Link:
                 log.exception("bus_listener_failed", message="a listener for the state of the connection failed")
 
 
+def _hint(reason: str, user: str) -> str:
+    return f"; user {user!r} lacks this right (docs/security.md)" if "permissions violation" in reason.lower() else ""
+
+
 def _urls(settings: NatsSection) -> list[str]:
     """Raises ``BusError`` where one is no URL of a NATS server."""
     urls = [url.strip() for url in settings.url.split(",") if url.strip()]
@@ -265,11 +276,3 @@ def _allowed(url: str) -> bool:
 def _without_secrets(url: str) -> str:
     parts = urlsplit(url if "//" in url else f"nats://{url}")
     return f"{parts.scheme}://{parts.hostname}:{parts.port or 4222}"
-
-
-def _credentials(path: str) -> str:
-    if not Path(path).is_file():
-        raise BusError(f"[nats] credentials_file = {path!r} is no file; mend the path, or leave it empty")
-    if importlib.util.find_spec("nkeys") is None:
-        raise BusError("[nats] credentials_file needs the package nkeys: pip install 'callbus[nkeys]'")
-    return path

@@ -169,7 +169,11 @@ class _Process:
             loop.add_signal_handler(number, self._on_signal, number)
         where = servers(self._settings)
         self._health.waits_for = f"{self._name} waits for NATS at {where}: start nats-server there, or mend NATS_URL"
-        connection = await self._unless_stopped(client.connect(self._worker, self._settings.nats))
+        try:
+            connection = await self._unless_stopped(client.connect(self._worker, self._settings.nats))
+        except BusError as error:  # a server that is away, or refuses, is waited for; a wrong file is a wrong setting
+            self._log.error("bus_settings", message=f"{self._name} can't start: {error}")
+            return EXIT_CONFIG
         if connection is None:
             return EXIT_OK
         self._vitals.connected(connection)

@@ -20,12 +20,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
 
+from bus.identity import NO_TLS
 from bus.interface import Headers, Message
 
 USER_TIMEOUT_MS = 3000
@@ -52,6 +54,7 @@ class Wire(Client):  # type: ignore[misc]
         self._direct: dict[int, Direct] = {}
         self._checked: set[str] = set()
         self._heads: dict[tuple[str, int], bytes] = {}
+        self.requires_tls = False
 
     # --- sending -----------------------------------------------------------------------------------------------------
 
@@ -197,6 +200,12 @@ class Wire(Client):  # type: ignore[misc]
             task.cancel()
         if running:
             await asyncio.wait(running, timeout=0.5)
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        # Before a word is sent: upstream goes on in the clear where a server, or somebody before it, offers no TLS.
+        if self.requires_tls and initial_connection and not info.get("tls_required"):
+            raise ssl.SSLError(1, NO_TLS)
+        await super()._process_info(info, initial_connection)
 
     async def _process_op_err(self, e: Exception) -> None:
         if not (self.is_closed or self.is_reconnecting):

@@ -70,12 +70,13 @@ class OwnServer:
         ready_ms: start to answer, of the last start.
     """
 
-    def __init__(self, data: Path, port: int = ANY_PORT) -> None:
-        """``port``: taken where it is free, else any."""
+    def __init__(self, data: Path, port: int = ANY_PORT, *, config: Path | None = None) -> None:
+        """``port``: taken where it is free, else any. ``config``: None: for this machine, without keys."""
         self.state = State.STOPPED
         self.restarts = 0
         self.ready_ms: float | None = None
         self._data = data
+        self._config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
         self._server = self._made(port if port != ANY_PORT and _is_free(port) else ANY_PORT)
 
     @property
@@ -146,7 +147,7 @@ class OwnServer:
     def _made(self, port: int) -> NatsServerProcess:
         return NatsServerProcess(
             self._data / "jetstream",
-            config=DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None,
+            config=self._config,
             port=port,
             log_file=self._data / "logs" / "nats-server.log",
         )

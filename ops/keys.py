@@ -17,6 +17,8 @@ from pathlib import Path
 import nkeys
 
 from bus import permissions
+from bus.errors import BusError
+from bus.identity import SeedError, public_key_of, read_seed
 
 NAMES = (*(user.name for user in permissions.users()), "system")
 USERS_FILE = "users.conf"
@@ -25,7 +27,7 @@ _STORE_KEY = re.compile(r'^JETSTREAM_KEY: "([0-9a-f]+)"$', re.MULTILINE)
 SYSTEM = "the server's own account: for `nats server`, never for callbus itself"
 
 
-class KeyFileError(ValueError):
+class KeyFileError(BusError):
     """A file that is missing, in the way, or holds no key; the text says which, and what to do."""
 
 
@@ -97,14 +99,17 @@ class KeyFolder:
     def _seed(self, name: str, force: bool) -> str:
         path = self.seed_file(name)
         if path.exists() and not force:
-            public = public_key_of(read_seed(path))
+            try:
+                public = public_key_of(read_seed(path))
+            except SeedError as error:
+                raise KeyFileError(f"{error}; --force makes new keys") from None
             self._protect(path)
             self.made.append(MadeFile(path, f"kept the key of {name} in {path}"))
             return public
-        seed = nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)
-        self._write(path, bytes(seed).decode("ascii") + "\n")
+        seed = bytes(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER)).decode("ascii")
+        self._write(path, f"{seed}\n")
         self.made.append(MadeFile(path, f"made a key for {name} in {path}"))
-        return public_key_of(bytes(seed))
+        return public_key_of(seed)
 
     def _write_users(self, public: dict[str, str], force: bool) -> None:
         path = self.users_file
@@ -164,39 +169,12 @@ class KeyFolder:
         try:
             public = public_key_of(read_seed(path))
             mode = path.stat().st_mode & 0o777
-        except (KeyFileError, OSError) as error:
+        except (SeedError, OSError) as error:
             return UserKey(name, what, path, "", str(error))
         defect = f"{path} can be read by others (mode {mode:o}): chmod 600 {path}" if mode & 0o077 else ""
         if not defect and f'"{public}"' not in (_text_of(self.users_file) if self.users_file.exists() else ""):
             defect = f"{self.users_file} does not know this key: callbus keys create --out {self.folder} --if-missing"
         return UserKey(name, what, path, public, defect)
-
-
-def read_seed(path: Path) -> bytes:
-    """The seed in a file.
-
-    Raises:
-        KeyFileError: no such file, not to be read, or no seed of a user in it.
-    """
-    text = _text_of(path).strip()
-    try:
-        seed = text.encode("ascii")
-        prefix, _ = nkeys.decode_seed(seed)
-        if prefix != nkeys.PREFIX_BYTE_USER:
-            raise KeyFileError(f"{path} holds a seed, but of no user (it must begin with SU)")
-    except KeyFileError:
-        raise
-    except Exception:
-        raise KeyFileError(f"{path} holds no seed of a NATS user (a line that begins with SU)") from None
-    return seed
-
-
-def public_key_of(seed: bytes) -> str:
-    """``U...``, which may be shown."""
-    pair = nkeys.from_seed(bytearray(seed))
-    public = pair.public_key
-    pair.wipe()
-    return bytes(public).decode("ascii")
 
 
 def users_conf(public: dict[str, str], store_key: str) -> str:
@@ -223,7 +201,5 @@ def rows_of(keys: list[UserKey]) -> Iterator[str]:
 def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii")
-    except OSError as error:
-        raise KeyFileError(f"{path} can't be read: {error.strerror}; make it with: callbus keys create") from None
-    except UnicodeDecodeError:
-        raise KeyFileError(f"{path} holds no seed of a NATS user (a line that begins with SU)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise KeyFileError(f"{path} can't be read: {error}") from None

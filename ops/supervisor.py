@@ -25,12 +25,14 @@ from edge.net.udp import PortTakenError, bind_sip
 from ops.broker import FolderLock, OwnServer
 from ops.dead_calls import end_dead_calls
 from ops.process import ChildProcess, StartError, State
+from ops.secured import SecuredFolder
 from schemas.session import Stage, WorkerRecord
 from schemas.subjects import heartbeat
 
 MODULES = {"edge": "edge", "asr": "services.asr", "llm": "services.llm", "tts": "services.tts"}
 STOP_ORDER = (("edge",), ("asr", "llm", "tts"))
 """First the edges, which end the calls; then, together, the stages that work for them."""
+KEYS_ONLY = "keys"
 MAX_QUICK_DEATHS = 3
 """A child that dies this often before it is ever ready can't start: the whole system stops with its last words."""
 RESTART_PAUSE_S = 0.2
@@ -64,6 +66,8 @@ class SystemPlan:
         data: folder of the store and the logs; no other supervisor may use it at the same time.
         nats_url: empty: start a server of our own with its store in ``data``.
         nats_port: of a server of our own: this one where it is free, else any.
+        secure: a server of our own with one user per service, as nats.conf has it: ``keys`` without TLS, ``tls``,
+            ``mutual``; empty: without keys, for this machine alone.
         workers: processes per service, one where it does not say; 0: none.
         environment: variables of the children, over those of this process.
         drain_s: how long each process may drain at the end.
@@ -74,6 +78,7 @@ class SystemPlan:
     data: Path
     nats_url: str = ""
     nats_port: int = ANY_PORT
+    secure: str = ""
     workers: Mapping[str, int] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     drain_s: float = 10.0
@@ -99,6 +104,7 @@ class Supervisor:
         self._environment = {**os.environ, **drain, **plan.environment}
         self._lock = FolderLock(plan.data)
         self._server: OwnServer | None = None
+        self._secured: SecuredFolder | None = None
         self._connection: Connection | None = None
         self._records: dict[int, WorkerRecord] = {}
         self._heard: dict[int, float] = {}
@@ -232,13 +238,19 @@ class Supervisor:
 
     async def _start_bus(self) -> None:
         plan = self._plan
+        section = plan.settings.nats
         if not self.nats_url:
-            self._server = OwnServer(plan.data, plan.nats_port)
+            config = None
+            if plan.secure:
+                self._secured = SecuredFolder(plan.data, "" if plan.secure == KEYS_ONLY else plan.secure)
+                config = self._secured.prepare()
+                section = self._secured.section("ops", section)
+            self._server = OwnServer(plan.data, plan.nats_port, config=config)
             self._server.start()
             self.nats_url = self._server.url
             self._watchers.append(asyncio.create_task(self._keep_server(self._server), name="keep nats-server running"))
             plan.say(f"nats-server at {self.nats_url}")
-        section = msgspec.structs.replace(plan.settings.nats, url=self.nats_url)
+        section = msgspec.structs.replace(section, url=self.nats_url)
         try:
             self._connection = await connect("callbus-up", section, wait=False)
             await apply(self._connection, plan.settings.streams)
@@ -267,7 +279,8 @@ class Supervisor:
             self._fail(str(error))
 
     async def _start_child(self, name: str, module: str, own: Mapping[str, str]) -> None:
-        environment = {**self._environment, **own, "NATS_URL": self.nats_url}
+        identity = self._secured.environment(name.rsplit("-", 1)[0]) if self._secured is not None else {}
+        environment = {**self._environment, **own, **identity, "NATS_URL": self.nats_url}
         environment.pop("CALLBUS_NATS__URL", None)
         child = ChildProcess(name, module, environment, self._plan.data / "logs" / f"{name}.log")
         self.children.append(child)
