@@ -145,8 +145,6 @@ class CallTraces:
         call = self._begin(offered.call_id, offered.tenant, epoch, since_us)
         if call is None or call.fold is None:
             return
-        if call.sampled and not takeover:
-            count_kept_trace("sampled")
         call.fold.apply(offered, offered.at_us)
         if not takeover and self._chain:
             self._hop(call, offered, now_us)
@@ -156,9 +154,7 @@ class CallTraces:
         if isinstance(event, Failure) and event.code == "worker_lost" and event.worker != self._worker:
             self._lost_at[event.call_id] = event.at_us - event.gap_ms * 1000
         if isinstance(event, CallOffered) and self._service == EDGE:
-            begun = self._begin(event.call_id, event.tenant, event.epoch, 0)
-            if begun is not None and begun.sampled:
-                count_kept_trace("sampled")
+            self._begin(event.call_id, event.tenant, event.epoch, 0)
         call = self._calls.get(event.call_id)
         if call is not None:
             self._apply(call, event, event.at_us)
@@ -293,10 +289,12 @@ class CallTraces:
     def _judge(self, event: Event) -> None:
         """Whether this is a reason to keep a trace that would not go out."""
         match event:
-            case Failure() | CallEnded(result=CallResult.FAILED):
-                why = "error"
+            case Failure():
+                why = "failure"
+            case CallEnded(result=CallResult.FAILED):
+                why = "failed_call"
             case TurnMeasured(e2e_latency_ms=float(late_ms)) if late_ms > self._rules.slow_turn_ms:
-                why = "slow"
+                why = "slow_turn"
             case _:
                 return
         if not self.sampled(event.call_id):

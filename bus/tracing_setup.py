@@ -146,7 +146,8 @@ def fold_of(service: str, settings: Settings) -> Callable[[Owner], StageSpans]:
 def models_of(settings: Settings) -> Mapping[str, Model]:
     """What stands behind the engines of ``[llm]``: the file of a model goes by its name."""
     found = {}
-    for name in (settings.llm.engine, *settings.llm.fallbacks):
+    names = (settings.llm.engine, *(name.strip() for name in settings.llm.fallbacks.split(",")))
+    for name in filter(None, names):
         section = getattr(settings, name, None)
         model = getattr(section, "model", "")
         found[name] = Model(name.replace(":", "."), str(model).rsplit("/", 1)[-1])
