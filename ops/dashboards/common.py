@@ -194,7 +194,7 @@ def process(service: str) -> Section:
         "Processes",
         [
             graph(
-                "Processor",
+                "Processor of each",
                 "Share of one core that each process uses; a process of Python has at most one for its event loop.",
                 SHARE,
                 [Query(f"rate(process_cpu_seconds_total{{{chosen}}}[$__rate_interval])", "{{instance}}")],
@@ -202,7 +202,7 @@ def process(service: str) -> Section:
                 width=QUARTER,
             ),
             graph(
-                "Memory",
+                "Memory of each",
                 "Resident memory of each process.",
                 BYTES,
                 [Query(f"process_resident_memory_bytes{{{chosen}}}", "{{instance}}")],

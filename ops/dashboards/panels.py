@@ -148,6 +148,8 @@ def rows(title: str, description: str, unit: str, query: Query, *, width: int = 
         .datasource(PROMETHEUS)
         .unit(unit)
         .no_value(missing)
+        .align(common_models.FieldTextAlignment.AUTO)
+        .inspect(False)
         .with_target(_target(query, 0).instant().format(prometheus_models.PromQueryFormat.TABLE))
         .with_transformation(
             models.DataTransformerConfig(
@@ -172,6 +174,8 @@ def spans(title: str, description: str, query: str, *, width: int = HALF, limit:
         .description(description)
         .datasource(TEMPO)
         .no_value("no such span")
+        .align(common_models.FieldTextAlignment.AUTO)
+        .inspect(False)
         .with_target(target)
         .override_by_name("callbus.call_id", [models.DynamicConfigValue(id_val="links", value=[_TO_CALL])])
     )
