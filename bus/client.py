@@ -21,7 +21,7 @@ from bus.handlers import plain
 from bus.interface import Bucket, Handler, Headers, Message, StoreAck, StoredMessage, Subscription, WorkQueue
 from bus.jetstream import JetStream
 from bus.link import Link
-from bus.logs import get_logger
+from bus.logs import about_subject, get_logger
 from bus.nats_bucket import NatsBucket
 from bus.work_queue import NatsWorkQueue
 from config.settings import NatsSection
@@ -277,7 +277,8 @@ class NatsConnection:
             handler(message)
         except Exception:
             self.handler_errors += 1
-            log.exception("bus_handler_failed", message=f"the handler of {template_of(message.subject)} failed")
+            with about_subject(message.subject):
+                log.exception("bus_handler_failed", message=f"the handler of {template_of(message.subject)} failed")
 
 
 def _left_ms(deadline: float) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bus.interface import Connection
-from bus.logs import get_logger
+from bus.logs import about_subject, get_logger
 from bus.metrics.process import DEAD_LETTERS
 from bus.tracing import figures_of
 from schemas import subjects
@@ -26,5 +26,6 @@ def bury(connection: Connection, service: str, subject: str, data: bytes, reason
     text = " ".join(reason.split())[:MAX_REASON]
     figures_of(f"{service} dead_letter").count += 1
     DEAD_LETTERS.inc(service=service)
-    log.warning("dead_letter", message=f"a message on {template} can't be read: {text}", reason=text, subject=template)
+    with about_subject(subject):
+        log.warning("dead_letter", message=f"a message on {template} can't be read: {text}", subject=template)
     connection.publish(subjects.dead_letter(service), data[:MAX_BYTES], {REASON_HEADER: text, SUBJECT_HEADER: subject})

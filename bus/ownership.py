@@ -19,7 +19,7 @@ from bus.edges import EdgeWatch
 from bus.errors import BusError, DecodeError, RevisionConflict
 from bus.heartbeat import Heartbeat
 from bus.interface import Bucket, Claimable, Connection, WorkQueue
-from bus.logs import get_logger
+from bus.logs import about_call, get_logger
 from bus.metrics.workers import count_readopted, observe_takeover
 from bus.publish import Recorder
 from bus.sharing import FairShare, Load
@@ -303,7 +303,8 @@ class StageOwner:
         """Call ``accept``; False where it raised, which is logged and reported."""
         tracing.claimed(claim.offered, claim.epoch, claim.takeover)
         try:
-            call = await self._accept(claim)
+            with about_call(claim.call_id, claim.tenant):
+                call = await self._accept(claim)
         except Exception as error:
             log.exception(
                 "accept_failed",

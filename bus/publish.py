@@ -23,7 +23,7 @@ from bus.errors import BusError, DecodeError, StaleWrite, StoreRefused
 from bus.fencing import EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, MESSAGE_ID, own_retry
 from bus.guard import guard_of
 from bus.interface import Connection, StoreAck, StoredMessage
-from bus.logs import get_logger
+from bus.logs import about_subject, get_logger
 from bus.metrics.process import FAILURES_TOTAL
 from bus.topology import CALLS
 from schemas import subjects
@@ -241,7 +241,10 @@ class Recorder:
         elif isinstance(outcome, StoreRefused):
             figures.refused += 1
             entry.done = True
-            log.error("record_refused", message=f"the stream refuses {subjects.template_of(entry.subject)}: {outcome}")
+            with about_subject(entry.subject):
+                log.error(
+                    "record_refused", message=f"the stream takes no {subjects.template_of(entry.subject)}: {outcome}"
+                )
         else:
             self._fail(entry)
         self._land()

@@ -17,7 +17,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from bus.clock import wall_us
-from bus.logs import get_logger
+from bus.logs import about_subject, get_logger
 from bus.metrics.process import HANDLER_BUCKETS_S
 from bus.spans import Attributes, root_id_of, trace_id_of, turn_id_of, turn_named
 from schemas.base import Event
@@ -159,6 +159,15 @@ class GuardedHandler(Generic[T]):
         if figures is None:
             figures = self._names[template] = figures_of(f"{self._service} {template}")
         begun = time.perf_counter()
+        with about_subject(subject):
+            self._guard(template, figures, headers, value)
+        took_ms = (time.perf_counter() - begun) * 1000
+        figures.count += 1
+        figures.total_ms += took_ms
+        figures.buckets[bisect_left(_BOUNDS_MS, took_ms)] += 1
+        figures.max_ms = max(figures.max_ms, took_ms)
+
+    def _guard(self, template: str, figures: HandlerFigures, headers: Mapping[str, str], value: T) -> None:
         try:
             with continued(headers):
                 self._handler(value)
@@ -169,9 +178,3 @@ class GuardedHandler(Generic[T]):
                 "handler_failed",
                 message=f"the handler of {template} in {self._service} raised {type(error).__name__}; going on",
             )
-        finally:
-            took_ms = (time.perf_counter() - begun) * 1000
-            figures.count += 1
-            figures.total_ms += took_ms
-            figures.buckets[bisect_left(_BOUNDS_MS, took_ms)] += 1
-            figures.max_ms = max(figures.max_ms, took_ms)

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
-from typing import Any
 
 from bus.clock import wall_us
 from bus.errors import BusError
@@ -27,6 +26,7 @@ from edge.signalling import Signalling
 from edge.sip import events as sip
 from edge.sip.errors import NotAcceptable, UsageError
 from edge.sip.negotiation import NegotiatedMedia, OfferAnswer
+from edge.summary import tell_call
 from edge.text import clean
 from schemas.call import (
     CallAnswered,
@@ -334,7 +334,21 @@ class Call:
                 setup=setup,
                 media=counts,
             )
-        log_call(self.call_id, result, reason, ended_by, duration_ms=duration_ms, **self._times, **_figures_of(counts))
+        agreed = self._negotiation.media
+        tell_call(
+            result,
+            reason,
+            ended_by,
+            call_id=self.call_id,
+            tenant=self.bus.tenant,
+            counts=counts,
+            duration_ms=duration_ms,
+            codec=agreed.codec if agreed is not None else None,
+            keys_pressed=self._presses,
+            holds=self._holds,
+            transfers=self._transfers,
+            **self._times,
+        )
         self._on_ended(self)
 
     def _since_arrival(self) -> float:
@@ -359,20 +373,3 @@ def reject(
 def warning_header(refusal: NotAcceptable) -> tuple[str, str]:
     """RFC 3261 section 20.43."""
     return "Warning", f'{refusal.warning_code} callbus "{refusal.text}"'
-
-
-def log_call(call_id: str, result: CallResult, reason: str, ended_by: EndedBy, **figures: Any) -> None:
-    """The one line that stands for a call. No number, no URI, no address of the caller."""
-    log.info(
-        "call_ended",
-        message=f"call {result.value}: {reason}",
-        call_id=call_id,
-        result=result.value,
-        reason=reason,
-        ended_by=ended_by.value,
-        **figures,
-    )
-
-
-def _figures_of(counts: Any) -> dict[str, float]:
-    return {name: getattr(counts, name) for name in counts.__struct_fields__}

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from bus.clock import uuid7_hex
 from bus.errors import BusError
 from bus.interface import Connection
-from bus.logs import get_logger
+from bus.logs import about_call, get_logger
 from bus.metrics import calls as figures
 from config.settings import EdgeSection
 from edge import admission
 from edge.admission import Admission, Refusal
-from edge.call import Call, log_call, reject, warning_header
+from edge.call import Call, reject, warning_header
 from edge.call_bus import CallBus
 from edge.call_media import CallMedia
 from edge.net.pacer import Pacer
@@ -26,6 +26,7 @@ from edge.signalling import Signalling
 from edge.sip import events as sip
 from edge.sip.errors import NotAcceptable, UsageError
 from edge.sip.negotiation import LocalMedia, OfferAnswer
+from edge.summary import tell_call
 from schemas.base import Event
 from schemas.call import EDGE_LOST, CallEnded, CallResult, EndedBy
 from schemas.subjects import event_subject
@@ -74,7 +75,8 @@ class Switchboard:
             return
         call = self.calls.get(event.call)
         if call is not None:
-            call.on_sip(event)
+            with about_call(call.call_id, call.bus.tenant):
+                call.on_sip(event)
 
     def hang_up_all(self, reason: str) -> None:
         """End every call that is left."""
@@ -140,7 +142,8 @@ class Switchboard:
             now=self._now,
             on_ended=self._on_ended,
         )
-        self._admit(event, call)
+        with about_call(bus.call_id, bus.tenant):
+            self._admit(event, call)
 
     def _admit(self, event: sip.IncomingCall, call: Call) -> None:
         try:
@@ -163,7 +166,7 @@ class Switchboard:
             reject(self.signalling, event.call, refusal, self._now(), self._settings.retry_after_s, headers)
         except UsageError as error:
             log.info("refusal_late", message=str(error))
-        log_call("", CallResult.REJECTED, refusal.reason, EndedBy.EDGE, status=refusal.status)
+        tell_call(CallResult.REJECTED, refusal.reason, EndedBy.EDGE, status=refusal.status)
 
     # -- going out --------------------------------------------------------------------------------------------------
 
@@ -173,14 +176,15 @@ class Switchboard:
         self._forget(call)
 
     def _forget(self, call: Call) -> None:
-        task = asyncio.get_running_loop().create_task(call.bus.close(), name="call-close")
-        self._closing[task] = call.bus
-        task.add_done_callback(self._closed)
+        with about_call(call.call_id, call.bus.tenant):
+            task = asyncio.get_running_loop().create_task(call.bus.close(), name="call-close")
+            self._closing[task] = call.bus
+            task.add_done_callback(self._closed)
 
     def _closed(self, task: asyncio.Task[None]) -> None:
         self._closing.pop(task, None)
         if not task.cancelled() and task.exception() is not None:
-            log.error("call_close_failed", message=f"closing a call failed: {task.exception()}")
+            log.error("call_close_failed", message="closing a call failed", exc_info=task.exception())
 
     # -- the bus ----------------------------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ class AsrCall:
         if start.playing is not None and start.playing in start.interrupted:
             # The predecessor may have died between its word and the command; a second one does no harm.
             self._commands.flush(start.playing)
-        self._consequences.measured(self._measures.due())
+        self._consequences.measured(self._measures.due(), self._measures.facts)
         replay = self._claim.takeover and self._fold.answered is not None
         self._audio.begin(self._fold.through_sequence + 1, replay=replay)
         leftover = self._machine.deadline_ms
@@ -194,7 +194,8 @@ class AsrCall:
     def _on_event(self, event: Event) -> None:
         self._fold.apply(event)
         if not self._closed and self._live:
-            self._consequences.measured(self._measures.apply(event, self._tools.clock.now_us()))
+            found = self._measures.apply(event, self._tools.clock.now_us())
+            self._consequences.measured(found, self._measures.facts)
         else:
             self._measures.fold(event)
         if isinstance(event, CallEnded):

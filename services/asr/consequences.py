@@ -7,7 +7,8 @@ from collections.abc import Callable
 from bus import metrics
 from services.asr.commands import CallCommands
 from services.asr.events import CallEvents
-from services.asr.measuring import Measured
+from services.asr.measuring import Measured, TurnFacts
+from services.asr.summary import tell_turn
 from services.asr.turn import values as v
 
 STUCK_LIMIT = 2
@@ -77,7 +78,9 @@ class Consequences:
         elif stuck.stage == "llm" and self._apology:
             self._commands.apologise(stuck.turn, self._apology)
 
-    def measured(self, found: list[Measured]) -> None:
-        """Tell of turns that were measured."""
+    def measured(self, found: list[Measured], facts: Callable[[int], TurnFacts]) -> None:
+        """Tell of turns that were measured; ``facts``: what else is known of one."""
         for each in found:
-            metrics.observe_measured(self._events.turn_measured(each))
+            event = self._events.turn_measured(each)
+            metrics.observe_measured(event)
+            tell_turn(event, facts(each.turn))

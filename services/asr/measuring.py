@@ -60,6 +60,14 @@ class Measured(NamedTuple):
     preemptive: str = ""
 
 
+class TurnFacts(NamedTuple):
+    """What else is known of a turn. ``why`` it ended; did it stop the agent; ``engines`` by stage, where told."""
+
+    why: str = ""
+    interrupted_agent: bool = False
+    engines: dict[str, str] = {}
+
+
 class TurnMeasures:
     """The turns of one call. ``apply`` for what comes live; ``fold`` for what a successor reads of the past, then
     ``due`` once."""
@@ -144,6 +152,19 @@ class TurnMeasures:
             queue_wait_ms=_queue_waits(done, audio),
             preemptive=done.preemptive if done is not None else "",
         )
+
+    def facts(self, turn: int) -> TurnFacts:
+        """Of a turn that is measured now; nothing of one that is long past."""
+        ended, final = self._ended.get(turn), self._finals.get(turn)
+        answer = self._playouts.get(utterance_of(turn), Playout())
+        index = answer.first(filler=False)
+        audio = None if index is None else answer.audio.get(index)
+        engines = {
+            "asr": final.engine if final is not None else "",
+            "llm": answer.done.engine if answer.done is not None else "",
+            "tts": audio.engine if audio is not None else "",
+        }
+        return TurnFacts(ended.why if ended is not None else "", turn in self._interrupted, engines)
 
     def _is_ready(self, turn: int) -> bool:
         if self._call_over or any(later > turn for later in self._ended):

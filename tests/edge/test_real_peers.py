@@ -27,7 +27,7 @@ from tests.edge.processes import EdgeProgram
 from tests.fakes import pcap
 from tests.fakes.caller import HOST, tone
 
-pytestmark = [pytest.mark.e2e, pytest.mark.bus, pytest.mark.timeout(180), pytest.mark.xdist_group("timed")]
+pytestmark = [pytest.mark.e2e, pytest.mark.bus, pytest.mark.timeout(180)]
 
 needs_sipp = pytest.mark.skipif(shutil.which("sipp") is None, reason="sipp is not installed (Debian: sip-tester)")
 needs_raw_sockets = pytest.mark.skipif(os.geteuid() != 0, reason="sipp plays a pcap through a raw socket: root only")
@@ -69,8 +69,8 @@ async def test_200_calls_at_20_a_second(edge: EdgeProgram, tmp_path: Path) -> No
     port = await asyncio.to_thread(lambda: edge.port)
     done = await asyncio.to_thread(sipp, port, tmp_path, "-sn", "uac", "-r", "20", "-m", "200", "-d", "200")
     assert done.returncode == 0, done.stdout[-3000:]
-    await until(lambda: len(edge.of("call_ended")) == 200)
-    assert {line["result"] for line in edge.of("call_ended")} == {"completed"}
+    await until(lambda: len(edge.of("call_summary")) == 200)
+    assert {line["result"] for line in edge.of("call_summary")} == {"completed"}
 
 
 @needs_sipp
@@ -78,7 +78,7 @@ async def test_200_calls_over_tcp(edge: EdgeProgram, tmp_path: Path) -> None:
     port = await asyncio.to_thread(lambda: edge.port)
     done = await asyncio.to_thread(sipp, port, tmp_path, "-sn", "uac", "-t", "t1", "-r", "50", "-m", "200", "-d", "100")
     assert done.returncode == 0, done.stdout[-3000:]
-    await until(lambda: len(edge.of("call_ended")) == 200)
+    await until(lambda: len(edge.of("call_summary")) == 200)
 
 
 @needs_sipp
@@ -93,11 +93,11 @@ async def test_rtp_out_of_a_pcap_is_recorded_byte_for_byte(server_url: str, edge
     options = ("-sn", "uac_pcap", "-r", "5", "-m", "5")
     done = await asyncio.to_thread(sipp, port, tmp_path, *options)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    await until(lambda: len(edge.of("call_ended")) == 5)
-    assert {line["result"] for line in edge.of("call_ended")} == {"completed"}
+    await until(lambda: len(edge.of("call_summary")) == 5)
+    assert {line["result"] for line in edge.of("call_summary")} == {"completed"}
     connection = await connect("reader", NatsSection(url=server_url))
     try:
-        for line in edge.of("call_ended"):
+        for line in edge.of("call_summary"):
             stored = connection.read(subjects.recording("in", line["call_id"]))
             chunks = [unpack_audio(message.data) async for message in stored]
             assert {chunk.codec for chunk in chunks} == {Codec.PCMA}
