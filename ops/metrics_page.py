@@ -23,10 +23,10 @@ HEAD = """\
 Made from the code by `callbus schema --metrics`.
 
 Each process serves its own figures for Prometheus at `/metrics` where `[metrics] port` is set (`host`: `127.0.0.1` by
-default; nothing is bound while the port is 0), beside `/health` and `/ready`. With `CALLBUS_METRICS__PORT=9464
-callbus up` the processes take 9464, 9465, ... in the order in which they are listed: edges, asr, llm, tts; `up`
-prints the first and the last. Processes that are started one by one need a port each; one whose port is taken says so
-in its log and works without.
+default; nothing is bound while the port is 0), beside `/health` and `/ready`. The processes of
+`CALLBUS_METRICS__PORT=9464 callbus up` take 9464, 9465, ... in the order in which they are listed: edges, asr, llm,
+tts; `up` prints the first and the last. Processes that are started one by one need a port each; one whose port is
+taken says so in its log and works without.
 
 A process tells what it knows and nothing else: an edge has no latencies of turns, not even at zero. What a turn
 measures is counted by the asr process that owned the call. A counter with few series has all of them from the start,
