@@ -59,9 +59,9 @@ async def test_a_call_through_a_process_then_a_clean_stop(
             await caller.dial(await asyncio.to_thread(lambda: edge.port), from_uri="sip:+4930123456@example.org")
             await caller.talk(tone(n) for n in range(10))
             caller.hang_up()
-            await until(lambda: bool(edge.of("call_ended")))
+            await until(lambda: bool(edge.of("call_summary")))
         assert await asyncio.to_thread(edge.stop) == 0
-        (line,) = edge.of("call_ended")
+        (line,) = edge.of("call_summary")
         assert (line["result"], line["reason"], line["ended_by"]) == ("completed", "caller_hung_up", "caller")
         assert line["packets_received"] == 10
         assert line["pacer_late_max_ms"] >= 0
