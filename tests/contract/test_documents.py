@@ -1,4 +1,4 @@
-"""Documents say what is true: links lead somewhere, commands exist, decisions have a number and a status."""
+"""Documents say what is true: links lead somewhere, events exist, decisions have a number and a status."""
 
 from __future__ import annotations
 
@@ -7,35 +7,44 @@ from pathlib import Path
 
 import pytest
 
-from ops.main import COMMANDS
 from schemas.subjects import EVENT_BY_NAME
+from tests.contract.documented import FENCE, PAGES, ROOT
 
 pytestmark = pytest.mark.contract
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").rglob("*.md")),
-    *ROOT.glob("services/*/README.md"),
-]
-LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
-COMMAND = re.compile(r"\bcallbus ([a-z]+)\b")
+LINK = re.compile(r"\]\(([^)\s]+)[^)]*\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 MACHINE = re.compile(r"/(root|home|work|tmp/[a-z])[/\w]*")
+
+
+def links_of(page: Path) -> list[str]:
+    """Links to files of ours and to headings."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    return [target for target in LINK.findall(text) if "://" not in target]
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors that readers of Markdown make of headings; the second of a name gets -1."""
+    found: list[str] = []
+    for heading in HEADING.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        words = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        anchor = re.sub(r"[^\w -]", "", words.strip().lower()).replace(" ", "-")
+        found.append(f"{anchor}-{found.count(anchor)}" if anchor in found else anchor)
+    return set(found)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 class TestEveryPage:
     def test_links_lead_somewhere(self, page: Path) -> None:
-        targets = [target for target in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
-        missing = [target for target in targets if not (page.parent / target).exists()]
+        missing = [target for target in links_of(page) if not (page.parent / target.split("#")[0]).exists()]
         assert not missing
 
-    def test_commands_exist(self, page: Path) -> None:
-        named = set()
-        for block in re.findall(r"`+[^`]*`+", page.read_text(encoding="utf-8")):
-            named |= set(COMMAND.findall(block))
-        assert named <= set(COMMANDS), f"no such command: {sorted(named - set(COMMANDS))}"
+    def test_anchors_are_headings(self, page: Path) -> None:
+        for target in links_of(page):
+            path, _, anchor = target.partition("#")
+            other = page.parent / path if path else page
+            if anchor and other.suffix == ".md" and other.exists():
+                assert anchor in anchors_of(other), f"{target}: {other.name} has no such heading"
 
     def test_no_path_of_a_machine(self, page: Path) -> None:
         assert not MACHINE.findall(page.read_text(encoding="utf-8"))

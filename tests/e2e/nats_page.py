@@ -10,7 +10,8 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "inspect.md"
 HEADING = "## With the nats command line"
 ELIDED = "..."
 UNTIL_CTRL_C = (
-    "nats sub 'call.", "nats sub call.default.CALL.rec.in", "nats sub replay.", "nats kv watch", "nats consumer next",
+    "nats sub 'call.", "nats sub call.default.CALL.rec.in", "nats sub replay.", "nats sub 'dead_letter.",
+    "nats kv watch", "nats consumer next",
 )  # fmt: skip
 """Beginnings of commands that go on until Ctrl-C."""
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import sys
 import time
@@ -17,8 +18,9 @@ import pytest
 
 from ops.session import offered_calls
 from ops.supervisor import Supervisor
+from tests.contract.documented import all_commands
 from tests.e2e.nats_page import Shown, not_there, shown
-from tests.e2e.system import running_system
+from tests.e2e.system import INSTANT, running_system
 
 pytestmark = [
     pytest.mark.e2e,
@@ -148,3 +150,15 @@ async def test_every_command_of_the_page_works_and_prints_what_it_shows(tmp_path
     assert (REPLAY_S - 2) * 8000 < len(replayed) < (REPLAY_S + 0.5) * 8000
     assert len((tmp_path / "live.ulaw").read_bytes()) > (LIVE_S - 4) * 8000
     assert shutil.which("sox") is None or (tmp_path / "caller.wav").stat().st_size > len(stored)
+
+
+async def test_the_nats_commands_of_other_pages_work(tmp_path: Path) -> None:
+    others = {
+        each.text: each for each in all_commands("nats") if each.words[2:] and each.page.name != "inspect.md"
+    }  # fmt: skip
+    async with running_system(tmp_path / "data", environment=INSTANT) as supervisor:
+        shell = Shell(supervisor, tmp_path, "0" * 32)
+        await shell.run(shown()[0], 5)
+        for each in others.values():
+            command = Shown(each.page.name, shlex.join(each.words), ())
+            await shell.run(command, 3)
