@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,8 +31,9 @@ MARGIN_MS = 120
 SHIFTS = (0, 27, 53)
 MORE_SHIFTS = (16, 69)
 """Samples that are left out before a sentence, each time that it is heard. The recogniser looks at windows that begin
-every 10 ms, and where they begin decides about one sentence in twenty, "eight eight" most of all: what it hears most
-often is what was said. Where it is of two minds it listens twice more."""
+every 10 ms, and where they begin decides about one sentence in twenty, "eight eight" most of all. A call in which it
+hears everything at once is not heard again: nothing else sounds like all of it. Where something is missing, what it
+hears most often is what was said; where it is of two minds it listens twice more."""
 
 
 class EventGoal(NamedTuple):
@@ -119,14 +120,19 @@ class Judge:
 
     def judge(self, pcm: bytes) -> Verdict:
         """Hear 16-bit PCM at 8,000 Hz: the agent's side as the caller received it."""
-        utterances = tuple(
-            Utterance(start_ms, text) for start_ms, part in utterances_of(pcm) if (text := self._hear(part))
-        )
+        stretches = [(start_ms, part, self._hear_once(part, SHIFTS[0])) for start_ms, part in utterances_of(pcm)]
+        verdict = self._verdict((start_ms, text) for start_ms, _, text in stretches)
+        if verdict.reached:
+            return verdict
+        return self._verdict((start_ms, self._hear_again(part, text)) for start_ms, part, text in stretches)
+
+    def _verdict(self, heard: Iterable[tuple[int, str]]) -> Verdict:
+        utterances = tuple(Utterance(start_ms, text) for start_ms, text in heard if text)
         said = " ".join(utterance.text for utterance in utterances)
         return Verdict(utterances, missing_in_order(said, self._demonstration.heard))
 
-    def _hear(self, pcm: bytes) -> str:
-        heard = Counter(self._hear_once(pcm, shift) for shift in SHIFTS)
+    def _hear_again(self, pcm: bytes, first: str) -> str:
+        heard = Counter([first, *(self._hear_once(pcm, shift) for shift in SHIFTS[1:])])
         if len(heard) > 1:
             heard.update(self._hear_once(pcm, shift) for shift in MORE_SHIFTS)
         return heard.most_common(1)[0][0]
