@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,6 +11,9 @@ from config.load import load
 from ops.supervisor import Supervisor, SystemPlan
 
 HOST = "127.0.0.1"
+BESIDE = ("nice", "-n", "10") if os.geteuid() == 0 else ()
+"""In front of a demonstration that runs beside tests which are timed against limits (the group ``timed``): these come
+first. Only its edge gets its own priority back, as on any machine, which takes a right that root has."""
 FREE_PORTS = {
     "CALLBUS_EDGE__HOST": HOST,
     "CALLBUS_EDGE__SIP_PORT": "0",
@@ -29,13 +33,18 @@ INSTANT = {
 
 @asynccontextmanager
 async def running_system(
-    data: Path, *, workers: Mapping[str, int] | None = None, environment: Mapping[str, str] | None = None
+    data: Path,
+    *,
+    workers: Mapping[str, int] | None = None,
+    environment: Mapping[str, str] | None = None,
+    secure: str = "",
 ) -> AsyncIterator[Supervisor]:
-    """Everything up on free ports; stopped at the end, whatever happened."""
+    """Everything up on free ports; stopped at the end, whatever happened. ``secure``: see ``SystemPlan``."""
     plan = SystemPlan(
         settings=load({}),
         data=data,
         workers=workers or {},
+        secure=secure,
         environment={**FREE_PORTS, **(environment or {})},
         drain_s=2.0,
     )

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from services.audio.wav import read_wav
+from tests.e2e.system import BESIDE
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), pytest.mark.xdist_group("timed")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 
 def processes_with(variable: str) -> list[str]:
@@ -35,7 +36,7 @@ def test_two_demos_at_once(tmp_path: Path) -> None:
     judges = {"one": ("audio", ()), "two": ("events", ("--judge", "events", "--tts", "espeak", "--agent", "bank"))}
     demos = [
         subprocess.Popen(
-            [sys.executable, "-m", "ops.main", "demo", "--json", "--output", str(tmp_path / name), *words],
+            [*BESIDE, sys.executable, "-m", "ops.main", "demo", "--json", "--output", str(tmp_path / name), *words],
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for name, (_, words) in judges.items()

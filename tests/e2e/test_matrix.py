@@ -19,7 +19,7 @@ from tests.e2e.matrix.combination import HEAD, LIMIT_S, Combination, Row, coveri
 from tests.e2e.matrix.parts import Parts, servers
 
 EVERYTHING = os.environ.get("CALLBUS_TEST_MATRIX", "") == "all"
-AT_ONCE = int(os.environ.get("CALLBUS_TEST_MATRIX_CALLS", "3"))
+AT_ONCE = int(os.environ.get("CALLBUS_TEST_MATRIX_CALLS", "2"))
 """Demonstrations that run at the same time: five processes and some five seconds of work each."""
 COMBINATIONS = {combination.name: combination for combination in (product() if EVERYTHING else covering())}
 RESULT = Path(__file__).parents[2] / "bench-results" / "matrix.md"
@@ -29,7 +29,7 @@ pytestmark = [
     # They begin in this order: when a test waits for a call, the call has begun. Models are built before the first one.
     pytest.mark.timeout(LIMIT_S + 90),
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.xdist_group("timed"),
+    pytest.mark.xdist_group("matrix"),
 ]
 
 Rows = Mapping[str, asyncio.Future[Row]]

@@ -21,7 +21,7 @@ from services.audio.wav import write_wav
 from tests.e2e.peers import baresip_calls, baresip_home, free_port, program, running, text_of
 from tests.e2e.system import HOST, INSTANT, running_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60), pytest.mark.xdist_group("timed")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(60)]
 
 DATA = Path(__file__).parents[1] / "data"
 KEYS_AGENT = {**INSTANT, "CALLBUS_LLM__ENGINE": "scripted", "CALLBUS_LLM__AGENT": str(DATA / "agents" / "keys.toml")}

@@ -36,7 +36,7 @@ pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(120),
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.xdist_group("timed"),
+    pytest.mark.xdist_group("real peers"),
 ]
 
 BANK = load_demonstration(Path(__file__).parents[2] / "config" / "demos" / "bank.toml")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tests.e2e.matrix.parts import DATA, LLM, STAGES, Part, Parts, demonstration_of, missing
+from tests.e2e.system import BESIDE
 
 LIMIT_S = 150.0
 """Start, call and end of one demonstration on a machine that has much else to do."""
@@ -134,7 +135,7 @@ def _command(combination: Combination, judge: str, agent: str, folder: Path) -> 
     engines = [f"--{stage}={engine}" for stage, engine in zip(STAGES, combination, strict=True)]
     scene = [f"--agent={DATA / 'agents' / agent}.toml", f"--demonstration={demonstration_of(agent)}"]
     options = ["--json", f"--judge={judge}", f"--output={folder}"]
-    return [sys.executable, "-m", "ops.main", "demo", *engines, *scene, *options]
+    return [*BESIDE, sys.executable, "-m", "ops.main", "demo", *engines, *scene, *options]
 
 
 def _environment(chosen: Iterable[Part], folder: Path) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ import pytest
 from edge.sip.events import CallAcknowledged, CallAnswered, CallHungUp, Defect, Event, IncomingCall
 from tests.fakes.sip_shell import HOST, SipShell
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timed")]  # timed against limits: never two of these at once
+pytestmark = pytest.mark.e2e
 
 CALLS = 100
 CALLS_PER_SECOND = 20
