@@ -8,6 +8,7 @@ identifier can become a label.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -296,3 +297,5 @@ class ProcessFigures(Collector):
     def collect(self) -> Iterator[Metric]:
         for metric in (*self._metrics, PROCESS):
             yield from metric.collect()
+            # The page is made on a thread of its own: the event loop, whose packets are due, goes first.
+            time.sleep(0)
