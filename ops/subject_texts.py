@@ -10,14 +10,17 @@ id of the call (32 hexadecimal digits); neither is ever a telephone number. Read
 
 | subjects | what | kept |
 |---|---|---|
-| `call.<tenant>.<call>.<domain>.<event>` | what happened: JSON, one [event](#events) a message | in the stream `CALLS`, and longer in `HISTORY` |
+| `call.<tenant>.<call>.<domain>.<event>` | what happened: JSON, one [event](#events) a message | in the stream `CALLS`, and longer in `HISTORY`; of what tts may know a copy in `CALLS_TTS` |
 | `call.<tenant>.<call>.rec.in`, `rec.out` | the [recording](#audio), 200 ms a message, binary | in the stream `CALLS` |
 | `rt.<tenant>.<call>.audio.in`, `audio.out` | live [audio](#audio), binary | no |
 | `rt.<tenant>.<call>.control.<stage>.<command>`, `replay` | [commands](#commands), request and reply | no |
 | `hb.<stage>.<worker>` | a heartbeat of a worker: a [WorkerRecord](#stored-values) | no |
 | `hb.<stage>.<worker>.ping` | asks a worker whose heartbeat is missing whether it lives; it answers with a heartbeat | no |
 | `dead_letter.<service>` | a message that a service could not read, as it came; headers `Callbus-Reason`, `Callbus-Subject` | in the stream `DEAD_LETTERS` |
+| `kv.<bucket>.<key>` | a bucket's change, as its stream says it again | no |
+| `trace.keep` | the id of a call whose trace every process is to keep | no |
 | `sys.disconnect` | the server says that a client is gone (`$SYS.ACCOUNT.*.DISCONNECT` of the system account) | no |
+| `ops.log_level.<service>`, `ops.log_level.<instance>` | people [change the log level](logs.md) of processes, request and reply | no |
 | `$SRV.PING`, `$SRV.INFO`, `$SRV.STATS` | every process as a NATS micro service; `<service>.<instance>.health` is its endpoint | no |
 
 Every event has these fields; the tables below leave them out:

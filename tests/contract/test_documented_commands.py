@@ -255,7 +255,7 @@ def test_addresses_are_pages_that_we_serve(each: Documented) -> None:
     "each", [each for each in all_commands("nats") if each.words[2:] and each.page.name != "inspect.md"], ids=name_of
 )
 def test_nats_commands_are_of_the_kind_that_is_run(each: Documented) -> None:
-    """docs/inspect.md is run as it stands; what other pages use is run beside it, and is of a kind that stands there."""
+    """docs/inspect.md is run as it stands; what other pages use is run beside it, and is of a kind of its."""
     known = {" ".join(command.command.split()[:2]) for command in shown()}
     assert " ".join(each.words[:2]) in known
 
