@@ -17,6 +17,9 @@ RUN groupadd --gid 10001 callbus \
  && install -d -o 10001 -g 10001 -m 0750 /var/lib/callbus /var/lib/callbus/models /var/lib/callbus/data \
     /var/lib/callbus/nats /keys /keys/nats /keys/edge /keys/asr /keys/llm /keys/tts /keys/ops /keys/inspect \
     /keys/system /keys/postgres
+# The library of Python comes without bytecode: a read-only container would compile it anew at each start and probe.
+RUN python -m compileall -q -x 'site-packages|/test|idlelib|lib2to3|ensurepip|pydoc_data|tkinter|turtledemo' \
+    "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 ENV PATH=/opt/callbus/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/callbus \
     PYTHONDONTWRITEBYTECODE=1 \
