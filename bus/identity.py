@@ -15,11 +15,17 @@ from config.settings import NatsSection
 
 SEED_PREFIX = "SU"
 REFUSED = "authorization violation"
-NO_TLS = "the server offers no TLS, and [nats] tls_ca_file asks for it: no word is sent to it in the clear"
 
 
 class SeedError(BusError):
     """A file that should hold the seed of a NATS user and does not; the text says what is wrong with it."""
+
+
+class NoTlsError(ConnectionError):
+    """The server, or somebody before it, offers no TLS where it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__("it offers no TLS, and [nats] tls_ca_file asks for it: nothing is sent to it in the clear")
 
 
 def user_of(settings: NatsSection, name: str) -> str:
@@ -115,6 +121,8 @@ def explained(error: BaseException, settings: NatsSection, user: str) -> str:
             f"it refuses user {user!r}{_key_shown(settings)}; is it in that server's users.conf? `callbus keys create "
             "--out DIR --if-missing` writes it, then nats-server must be restarted or told to reload"
         )
+    if isinstance(error, NoTlsError):
+        return text
     if isinstance(error, ssl.SSLCertVerificationError):
         where = f"by {settings.tls_ca_file}" if settings.tls_ca_file else "by any authority known here; set tls_ca_file"
         return f"its certificate is not vouched for {where} ({error.verify_message})"

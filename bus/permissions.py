@@ -98,9 +98,9 @@ def _service(name: str) -> User:
     return User(name=name, what=what, publish=publish, subscribe=subscribe, denied=_NO_FORGED_ANSWERS)
 
 
-_NO_FORGED_ANSWERS = (
-    Right("_INBOX_*.js.>", "only JetStream answers there"),
-    Right("_INBOX_*.ack.>", "only JetStream confirms there"),
+# A star stands for a whole token: each prefix is written out.
+_NO_FORGED_ANSWERS = tuple(
+    Right(f"_INBOX_{person}.{kind}.>", "only JetStream answers there") for person in PEOPLE for kind in ("js", "ack")
 )
 
 

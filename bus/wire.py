@@ -20,14 +20,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
 
-from bus.identity import NO_TLS
+from bus.identity import NoTlsError
 from bus.interface import Headers, Message
 
 USER_TIMEOUT_MS = 3000
@@ -204,7 +203,7 @@ class Wire(Client):  # type: ignore[misc]
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         # Before a word is sent: upstream goes on in the clear where a server, or somebody before it, offers no TLS.
         if self.requires_tls and initial_connection and not info.get("tls_required"):
-            raise ssl.SSLError(1, NO_TLS)
+            raise NoTlsError
         await super()._process_info(info, initial_connection)
 
     async def _process_op_err(self, e: Exception) -> None:
