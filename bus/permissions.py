@@ -279,6 +279,7 @@ def _ops() -> User:
         Right("call.*.*.call.ended", "ends the record of calls whose edge has died"),
         Right("ops.>", "log levels and other orders to processes"),
         Right("trace.keep", "keeps a trace"),
+        Right("_INBOX_ops.>", "the server says there which way a traced message takes (Nats-Trace-Dest)"),
         Right(subjects.dead_letter("cli"), "what the command line could not read"),
         *_ASKS,
     )
