@@ -61,8 +61,10 @@ documents: $(VENV)/.development ## make the generated documents anew
 	$(BIN)/callbus schema --turn-machine > docs/turn-machine.md
 	$(BIN)/callbus schema --subjects > docs/subjects.md
 	$(BIN)/callbus schema --metrics > docs/metrics.md
+	$(BIN)/callbus schema --logs > docs/log-schema.json
 	$(BIN)/callbus config document > docs/configuration.md
 	$(BIN)/callbus config sample > config/app.ini.new && mv config/app.ini.new config/app.ini
+	$(BIN)/python -m ops.dashboards
 
 format: $(VENV)/.development ## let ruff write its format
 	$(BIN)/ruff check --fix .

@@ -85,7 +85,8 @@ BOARD = Board(
                 spans(
                     "Turns with an error",
                     "Turns in which something failed.",
-                    '{ name = "turn" && status = error } | select(span.callbus.call_id, span.callbus.turn, statusMessage)',
+                    '{ name = "turn" && status = error } | '
+                    "select(span.callbus.call_id, span.callbus.turn, statusMessage)",
                     width=THIRD,
                     limit=100,
                 ),

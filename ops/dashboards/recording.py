@@ -159,4 +159,5 @@ def _quantile(histogram: str, share: float, labels: tuple[str, ...], window: str
 
 
 def _ratio(part: str, whole: str, window: str = WINDOW) -> str:
-    return f"sum(rate({part}[{window}])) / sum(rate({whole}[{window}]))"
+    # A series with labels is not there before its first count: none is 0, unless there is nothing to be a part of.
+    return f"(sum(rate({part}[{window}])) or vector(0)) / sum(rate({whole}[{window}]))"

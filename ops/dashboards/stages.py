@@ -114,7 +114,6 @@ ASR = _board(
                 quantiles("turn_end_of_turn_delay_seconds"),
                 limits=Limits(0.8, 1.5),
             ),
-            _waiting("asr"),
             graph(
                 "Interruptions",
                 "Why callers stopped the agent, a second.",

@@ -14,7 +14,7 @@ from bus.metrics.registry import PROCESS, SERVICES, Declaration
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "ops" / "prometheus" / "rules"
-TARGET = frozenset({"job", "instance"})
+TARGET = frozenset({"job", "instance", "service_name"})
 """Labels that Prometheus gives every series that it scrapes."""
 OF_PROMETHEUS = {
     "up": TARGET,
