@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from bus.client import NatsConnection, connect
+from bus.metrics.registry import ENGINE
 from bus.provision import apply
 from bus.server import DEFAULT_CONFIG, NatsServerProcess, answers
 from config.settings import NatsSection, StreamsSection
@@ -39,6 +40,12 @@ def _no_log_handler_is_left() -> Iterator[None]:
     for handler in list(root.handlers):
         if handler not in before:
             root.removeHandler(handler)
+
+
+@pytest.fixture(autouse=True)
+def _each_test_has_engines_of_its_own() -> None:
+    """A process has few; all tests of one together have more than the figures tell apart."""
+    ENGINE.forget()
 
 
 @pytest.fixture(scope="session")

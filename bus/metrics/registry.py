@@ -64,6 +64,10 @@ class Label:
             return value
         return OTHER
 
+    def forget(self) -> None:
+        """What was learned; the settings are others from now on."""
+        self._known = set(self.values)
+
 
 STAGE = Label("stage", STAGES)
 OWN_STAGE = Label("stage", STAGES, own=True)

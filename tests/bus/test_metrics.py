@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
-from prometheus_client import generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
 from bus import metrics
 from schemas.turn import TurnMeasured
@@ -84,21 +81,6 @@ def test_what_callers_got_of_a_stage_that_was_down_is_counted() -> None:
     metrics.count_degraded("llm", "offer")
     metrics.count_degraded("secret", "their words")
     assert (count("llm", "offer"), count("other", "other")) == (before[0] + 1, before[1] + 1)
-
-
-def test_the_page_holds_no_identifier() -> None:
-    metrics.observe_measured(MEASURED)
-    text = generate_latest(metrics.REGISTRY).decode()
-    assert "callbus_turn_e2e_latency_seconds_bucket" in text
-    assert "process_resident_memory_bytes" in text
-    assert not re.search(r"01a1|acme", text)
-    labels = {
-        (sample.name, key)
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        for key in sample.labels
-    }
-    assert {key for _, key in labels} <= {"le", "engine", "subject", "stage", "why", "result", "what"}
 
 
 def test_every_metric_stands_on_the_page_of_the_documents() -> None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -32,10 +33,22 @@ ID = re.compile(r"[0-9a-f]{8,}|[0-9]{6,}|@|sip:", re.IGNORECASE)
 
 
 @pytest.fixture(autouse=True)
-def forget_who_this_process_is() -> Iterator[None]:
+def a_process_of_its_own() -> Iterator[None]:
+    """Who this process is, and the engines of other tests, are forgotten."""
     before = page._Process.figures
+    forget_engines()
     yield
     page._Process.figures = before
+    forget_engines()
+
+
+def forget_engines() -> None:
+    for figure in FIGURES.values():
+        if registry.ENGINE in figure.declaration.labels:
+            metric: Any = figure.declaration.metric
+            metric.clear()
+            figure._children.clear()
+    registry.ENGINE.forget()
 
 
 def text_of(service: str) -> str:
@@ -142,6 +155,8 @@ def test_counters_with_few_series_have_them_from_the_start() -> None:
 
 def test_the_number_of_series_has_an_end_and_no_label_is_an_identifier() -> None:
     a_day_of_calls()
+    assert "engine-15" in text_of("asr")
+    assert "engine-16" not in text_of("asr")
     first = {service: text_of(service) for service in SERVICES}
     a_day_of_calls()
     for service in SERVICES:

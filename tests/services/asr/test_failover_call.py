@@ -118,6 +118,20 @@ async def test_a_successor_hears_with_the_engine_that_works() -> None:
     assert int(final.text.split(":")[1]) >= 40
 
 
+async def test_finals_are_timed_by_the_engine_that_gave_them() -> None:
+    def timed(engine: str) -> float:
+        return metrics.REGISTRY.get_sample_value("callbus_asr_seconds_count", {"engine": engine}) or 0
+
+    before = timed("a"), timed("b")
+    line = Line()
+    await line.edge.open()
+    await line.call(engine=relay(Counter("a"), Counter("b")))
+    await line.edge.speak(600)
+    await line.edge.hush(1000)
+    assert len(await line.events(AsrFinal)) == 1
+    assert (timed("a") - before[0], timed("b") - before[1]) == (1, 0)
+
+
 async def test_errors_of_an_engine_that_is_alone_are_counted_too() -> None:
     labels = {"stage": "asr", "engine": "broken", "why": "failed"}
     before = metrics.REGISTRY.get_sample_value("callbus_engine_errors_total", labels) or 0

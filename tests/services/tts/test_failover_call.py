@@ -151,6 +151,22 @@ async def test_the_apology_is_kept_whoever_can_say_it():
 
 
 @virtual
+async def test_sentences_are_timed_by_the_engine_that_said_them():
+    def timed(engine: str) -> float:
+        return metrics.REGISTRY.get_sample_value("callbus_tts_seconds_count", {"engine": engine}) or 0
+
+    before = timed("a"), timed("b")
+    edge = await started_twin()
+    first, second = Actor("a"), Actor("b", level=8000)
+    first.scripts, first.always = [first.speech(TEXT, 1000)], [OSError("x")]
+    async with speech_call(edge, troupe(first, second)):
+        await edge.answer()
+        await edge.tell(sentence(100, 0, TEXT), sentence(100, 1, TEXT), done(100, 2))
+        await settle(200)
+    assert (timed("a") - before[0], timed("b") - before[1]) == (1, 1)
+
+
+@virtual
 async def test_errors_of_an_engine_that_is_alone_are_counted_too():
     def counted(why: str) -> float:
         labels = {"stage": "tts", "engine": "scripted", "why": why}
