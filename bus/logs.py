@@ -52,6 +52,7 @@ def get_logger(name: str) -> Any:
 def configure(section: LogSection, service: str, instance: str, stream: TextIO | None = None) -> None:
     """Set up logging of the whole process; calling it again changes it. Writes to standard error or ``stream``."""
     _IDENTITY.update(service=service, instance=instance)
+    _Process.callers_heard = False
     output = stream or sys.stderr
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

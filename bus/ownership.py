@@ -19,7 +19,7 @@ from bus.edges import EdgeWatch
 from bus.errors import BusError, DecodeError, RevisionConflict
 from bus.heartbeat import Heartbeat
 from bus.interface import Bucket, Claimable, Connection, WorkQueue
-from bus.logs import about_call, get_logger
+from bus.logs import about_call, callers_are_heard, get_logger
 from bus.metrics.workers import count_readopted, observe_takeover
 from bus.publish import Recorder
 from bus.sharing import FairShare, Load
@@ -103,6 +103,7 @@ class StageOwner:
 
     async def start(self) -> None:
         """Begin to claim calls and to watch over the stage. Raises ``NotProvisioned`` and other ``BusError``."""
+        callers_are_heard()
         self._owners = await self._connection.bucket("owners")
         self._queue = await self._connection.work_queue(f"{self._stage.value}-assign")
         await self.heartbeat.start()

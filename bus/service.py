@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
-import sys
 from collections.abc import Awaitable, Callable
 from importlib import metadata
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 
@@ -18,10 +18,11 @@ from bus.errors import BusError, NotProvisioned
 from bus.health import Health
 from bus.heartbeat import Heartbeat
 from bus.interface import Connection
+from bus.log_levels import LevelControl
 from bus.micro import MicroService
 from bus.vitals import Vitals
 from config.load import ConfigError, load
-from config.settings import Settings
+from config.settings import LogSection, Settings
 from schemas.session import Stage
 
 Main = Callable[["ServiceContext"], Awaitable[None]]
@@ -76,6 +77,7 @@ class ServiceContext:
     async def ready(self) -> None:
         """Say that the process takes work from now on: a log line, and ``ready`` in the micro service's metadata."""
         self.health.is_ready = True
+        logs.callers_are_heard()
         self.micro.metadata["ready"] = "true"
         self.log.info("ready", message=f"{self.name} is ready", pid=os.getpid())
 
@@ -87,7 +89,12 @@ class ServiceContext:
 
     def _health(self) -> dict[str, Any]:
         self.health.beat()
-        return {**self.health.ready(), "connected": self.connection.connected, "stopping": self.stopping.is_set()}
+        return {
+            **self.health.ready(),
+            "connected": self.connection.connected,
+            "stopping": self.stopping.is_set(),
+            "log_level": logs.level(),
+        }
 
     def _bus_lacks(self) -> str:
         if self.connection.connected:
@@ -112,6 +119,16 @@ def servers(settings: Settings) -> str:
     )
 
 
+def refuse(name: str, error: Exception) -> NoReturn:
+    """Leave with exit code 2, for a setting that is not allowed: a log line in the format that the environment names,
+    for the settings themselves can't be read."""
+    wanted = os.environ.get("CALLBUS_LOG__FORMAT", "")
+    section = LogSection(format=wanted) if wanted in ("json", "human", "google") else LogSection()  # type: ignore[arg-type]
+    logs.configure(section, name, name)
+    logs.get_logger(name).error("bad_setting", message=f"{name} can't start: {error}")
+    raise SystemExit(EXIT_CONFIG)
+
+
 def run_service(name: str, main: Main, drain_ms: Callable[[Settings], int] = ownership_drain_ms) -> None:
     """Run a process until it is told to stop, then end the interpreter.
 
@@ -123,10 +140,10 @@ def run_service(name: str, main: Main, drain_ms: Callable[[Settings], int] = own
         settings = load()
         tracing_setup.read_headers(settings.tracing.headers_file)
     except ConfigError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIG) from None
+        refuse(name, error)
     worker = f"{name.replace('.', '-')}-{os.urandom(4).hex()}"
     logs.configure(settings.log, name, worker)
+    logs.take_over_standard_error()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_Process(name, settings, worker, main, drain_ms(settings)).run())
     raise SystemExit(code)
@@ -181,13 +198,16 @@ class _Process:
         if self._settings.tracing.endpoint and self._name in tracing_setup.STAGES:
             traces = await tracing_setup.start(self._settings, self._name, self._worker, version(), connection)
         context = ServiceContext(self._name, self._settings, connection, self._worker, self._health)
+        levels = LevelControl(connection, self._name, self._worker, self._settings.log.level)
         try:
             await context.micro.start()
+            await levels.start()
             if await self._unless_stopped(self._wait_for_topology(connection)) is None:
                 return EXIT_OK
             return await self._run_main(context)
         finally:
             with contextlib.suppress(BusError):
+                await levels.stop()
                 await context.micro.stop()
             if traces is not None:
                 await traces.close(wait=not self._at_once.is_set())
@@ -236,7 +256,7 @@ class _Process:
             if main.result() == EXIT_OK:
                 self._log.info("stopped", message=f"{self._name} has stopped")
             return main.result()
-        self._log.error("crashed", message=f"{self._name} failed with {type(error).__name__}: {error}", exc_info=error)
+        self._log.error("crashed", message=f"{self._name} failed: {logs.describe(error)}", exc_info=error)
         return EXIT_FAILED
 
     async def _wait_for_topology(self, connection: Connection) -> bool:
@@ -278,9 +298,11 @@ class _Process:
 
     def _on_loop_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """What no task and no handler caught: logged, never silent, and no reason to stop."""
+        # Arguments of a callback stand behind its name, and may be what somebody said.
+        what = re.split(r"[(<]", str(context.get("message", "")))[0].strip()
         self._log.error(
             "unhandled",
-            message=f"unhandled in the event loop: {context.get('message', '')}",
+            message=f"unhandled in the event loop: {what}",
             exc_info=context.get("exception"),
         )
 

@@ -42,7 +42,7 @@ async def _ask(settings: Settings, service: str, jetstream: bool, timeout_s: flo
             connection = await connect("callbus-cli", settings.nats, wait=False)
             if jetstream:
                 return Answers([], jetstream=_told_of(await connection.api("INFO", timeout_ms=int(timeout_s * 1000))))
-        return Answers(await _Round(connection, service).run(deadline))
+        return Answers(await Round(connection, service).run(deadline))
     except TimeoutError:
         what = "JetStream does not answer in time" if connection else "it can't be connected to in time"
         return Answers([], why=f"nats-server at {settings.nats.url.rpartition('@')[2]}: {what}; is it running, and not "
@@ -61,7 +61,7 @@ def _told_of(info: dict[str, Any]) -> str:
     return text if streams else f"{text}; run `callbus provision`"
 
 
-class _Round:
+class Round:
     """One question to everybody: who is there, and then each one how he is."""
 
     def __init__(self, connection: NatsConnection, service: str) -> None:

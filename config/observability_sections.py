@@ -14,7 +14,7 @@ class LogSection(Section, frozen=True, kw_only=True):
 
     level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Meta(description="Least severe level that is written"),
+        Meta(description="Least severe level that is written; `callbus log-level` changes it in running processes"),
     ] = "info"
     format: Annotated[
         Literal["auto", "json", "human", "google"],

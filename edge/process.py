@@ -14,7 +14,7 @@ from bus.consume import follow_all
 from bus.errors import BusError
 from bus.heartbeat import Heartbeat, WorkerDirectory
 from bus.interface import Subscription
-from bus.logs import get_logger
+from bus.logs import callers_are_heard, get_logger
 from bus.metrics import media
 from bus.service import ServiceContext
 from config.load import ConfigError
@@ -100,6 +100,7 @@ class EdgeProcess:
         self._ends = await follow_all(
             self._context.connection, HEARD, self.switchboard.on_ended_elsewhere, service="edge"
         )
+        callers_are_heard()
         await self.switchboard.signalling.start(self._settings.sip_port, tcp=self._settings.sip_tcp)
         self.switchboard.pacer.start()
         # An edge that has not yet heard the workers would refuse its first calls: ready means ready to answer.

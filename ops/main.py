@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "keys": ("ops.commands.keys:keys", "Make the keys that every process shows to NATS."),
     "provision": ("ops.commands.provision:provision", "Create or mend streams, consumers and buckets."),
     "health": ("ops.commands.health:health", "Say whether a service takes work, in one sentence and an exit code."),
+    "log-level": ("ops.commands.log_level:log_level", "Change from which level on the processes write their logs."),
     "doctor": ("ops.commands.doctor:doctor", "Say what this machine lacks, and the command that mends it."),
     "models": ("ops.commands.models:models", "List, fetch and verify the model files of the engines."),
     "config": ("ops.commands.config:config", "Show the settings and where each value came from."),

@@ -52,8 +52,7 @@ CALL_STREAM_SUBJECT = "call.>"
 HEARTBEAT_TEMPLATE = "hb.{stage}.{worker}"
 DEAD_LETTER_TEMPLATE = "dead_letter.{service}"
 DISCONNECT_SUBJECT = "sys.disconnect"
-TRACE_KEEP_SUBJECT = "trace.keep"
-"""Body: the id of a call whose trace every process keeps, though it was not sampled."""
+LOG_LEVEL_TEMPLATE = "ops.log_level.{target}"
 
 
 class SubjectError(ValueError):
@@ -122,6 +121,11 @@ def command_name(command: msgspec.Struct | type[msgspec.Struct]) -> str:
     """Last token of a command's subject: ``hangup`` of ``control.hangup.v1``."""
     kind = command if isinstance(command, type) else type(command)
     return type_name(kind).split(".", 1)[1]
+
+
+def log_level(target: str) -> str:
+    """``ops.log_level.<service>`` or ``ops.log_level.<instance>``: from which level on processes write their logs."""
+    return LOG_LEVEL_TEMPLATE.format(target=check_token(target, "service or instance"))
 
 
 def heartbeat(stage: str, worker: str) -> str:

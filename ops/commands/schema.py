@@ -7,7 +7,7 @@ from importlib import metadata
 import click
 import msgspec
 
-from ops import contract, metrics_page, subject_page, turn_tables
+from ops import contract, log_schema, metrics_page, subject_page, turn_tables
 from ops.session import as_json_text, json_option
 from schemas.base import Event, tag_of, type_name
 from schemas.subjects import EVENT_BY_NAME, EVENT_TYPES, SPEAKERS
@@ -21,6 +21,7 @@ from schemas.subjects import EVENT_BY_NAME, EVENT_TYPES, SPEAKERS
     "--subjects", "form", flag_value="subjects", help="Markdown: every subject, who says and hears it, its body."
 )
 @click.option("--metrics", "form", flag_value="metrics", help="Markdown: every metric, its labels, who tells it.")
+@click.option("--logs", "form", flag_value="logs", help="JSON Schema of a line of the logs.")
 @click.option("--list", "form", flag_value="list", help="A line per event: subject, type tag, who says it.")
 @json_option
 @click.argument("event", required=False)
@@ -50,6 +51,8 @@ def schema(form: str | None, event: str | None, as_json: bool) -> None:
     elif form == "metrics":
         click.echo(metrics_page.document(), nl=False)
         return
+    elif form == "logs":
+        document = log_schema.document()
     elif form == "asyncapi":
         document = contract.asyncapi(metadata.version("callbus"))
     else:

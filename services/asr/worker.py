@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 from bus.clock import Clock, SystemClock
 from bus.interface import Connection
+from bus.logs import get_logger
 from bus.ownership import Claim, StageOwner
 from bus.service import ServiceContext
 from config.load import ConfigError
@@ -19,6 +19,8 @@ from services.asr.failover import FailoverEngine, load_engines
 from services.asr.judge import TurnDesk
 from services.asr.pool import THREADS, WAITING_THREADS, EnginePool
 from services.asr.turn_model import TurnModel, load_turn_model
+
+log = get_logger(__name__)
 
 EXIT_CONFIGURATION = 2
 
@@ -100,7 +102,7 @@ async def main(context: ServiceContext) -> None:
     try:
         engine, detectors, turn_model = await load_models(context.settings)
     except ConfigError as error:
-        print(f"services.asr: {error}", file=sys.stderr)
+        log.error("bad_setting", message=f"asr can't start: {error}")
         raise SystemExit(EXIT_CONFIGURATION) from None
     worker = AsrWorker(context.connection, context.worker, context.settings, engine, detectors, turn_model=turn_model)
     await worker.start()

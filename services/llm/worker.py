@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
@@ -10,7 +9,7 @@ from bus.clock import Clock, SystemClock
 from bus.interface import Connection
 from bus.kv import TypedBucket
 from bus.ownership import Claim, StageOwner
-from bus.service import EXIT_CONFIG, ServiceContext, run_service
+from bus.service import ServiceContext, refuse, run_service
 from config.load import ConfigError, load
 from config.settings import Settings
 from schemas.session import CallSession, ConversationContext, Stage
@@ -117,6 +116,5 @@ def main() -> None:
         settings = load()
         engine = load_engines(settings)
     except (ConfigError, EngineError) as error:
-        print(f"llm: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIG) from None
+        refuse("llm", error)
     run_service("llm", partial(serve, engine))

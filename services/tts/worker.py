@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 
 from bus.interface import Connection
+from bus.logs import get_logger
 from bus.ownership import Claim, StageOwner
 from bus.service import EXIT_CONFIG, ServiceContext
 from config.load import ConfigError
@@ -20,6 +20,8 @@ from services.tts.failover import load_engines
 from services.tts.framing import SentenceFramer
 from services.tts.phrasebook import PhraseBook
 from services.tts.recordings import open_book
+
+log = get_logger(__name__)
 
 
 class TtsWorker:
@@ -98,7 +100,7 @@ async def main(context: ServiceContext) -> None:
         engine = await warm_engine(context.settings)
         book, apology = await open_book(engine, context.settings)
     except ConfigError as error:
-        print(f"tts: {error}", file=sys.stderr)
+        log.error("bad_setting", message=f"tts can't start: {error}")
         raise SystemExit(EXIT_CONFIG) from None
     worker = TtsWorker(context.connection, context.worker, context.settings, engine, apology, book)
     await worker.start()

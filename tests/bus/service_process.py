@@ -1,4 +1,5 @@
-"""A process under ``run_service`` that does what its argument says: ``wait``, ``crash``, ``return``, ``hang``."""
+"""A process under ``run_service`` that does what its argument says: ``fail`` before it is ready, or be ready and
+``wait``, ``crash``, ``return``, ``hang``."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from bus.service import ServiceContext, run_service
 
 async def main(context: ServiceContext) -> None:
     what = sys.argv[1]
+    if what == "fail":
+        raise RuntimeError("the model is broken")
     await context.ready()
     if what == "crash":
         raise RuntimeError("the model is broken")

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus import health as health_module
-from bus import service
+from bus import logs, service
 from bus.errors import BusError, BusTimeout, NotProvisioned
 from bus.health import Health
 from bus.memory import MemoryServer
@@ -79,6 +80,7 @@ def test_stopped_as_told(server: MemoryServer) -> None:
             "instance": "sample-1",
             "connected": True,
             "stopping": False,
+            "log_level": logs.level(),
         }
         one._on_signal(signal.SIGTERM)
         return await running
@@ -289,15 +291,16 @@ def test_health_says_what_is_waited_for(server: MemoryServer, monkeypatch: pytes
     assert run(scenario) == service.EXIT_OK
 
 
-def test_a_bus_that_can_not_be_used_is_said_and_ends_with_one(
-    server: MemoryServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_bus_that_can_not_be_used_is_said_and_ends_with_two(
+    server: MemoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(*_: object) -> Any:
         raise BusError("[nats] credentials_file = 'x' is no file")
 
     monkeypatch.setattr(service.client, "connect", refuse)
-    assert run(lambda: process(until_told).run()) == service.EXIT_FAILED
-    assert "can't use the bus: [nats] credentials_file" in capsys.readouterr().out
+    with capture_logs() as lines:
+        assert run(lambda: process(until_told).run()) == service.EXIT_CONFIG
+    assert lines[-1]["message"] == "sample can't start: [nats] credentials_file = 'x' is no file"
 
 
 def test_servers_are_named_without_secrets() -> None:

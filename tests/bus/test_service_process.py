@@ -108,8 +108,20 @@ async def test_crash_is_logged_and_exits_with_one(
     await provision(server)
     sample = await start("crash", server.url)
     crashed = await sample.line("crashed")
-    assert "the model is broken" in crashed["message"]
-    assert "RuntimeError" in crashed["exception"]
+    assert crashed["message"] == "sample failed: RuntimeError: [text withheld: it may quote a caller]"
+    assert "service_process.py" in crashed["exception"]
+    assert "the model is broken" not in str(crashed["exception"]).replace('RuntimeError("the model is broken")', "")
+    assert await sample.code() == 1
+
+
+async def test_what_fails_before_a_caller_was_heard_is_told_in_full(
+    start: Callable[..., Any], fresh_nats: Callable[..., NatsServerProcess]
+) -> None:
+    server = fresh_nats()
+    await provision(server)
+    sample = await start("fail", server.url)
+    crashed = await sample.line("crashed")
+    assert crashed["message"] == "sample failed: RuntimeError: the model is broken"
     assert await sample.code() == 1
 
 

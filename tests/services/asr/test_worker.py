@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from bus import codec, service
 from bus.clock import wall_us
@@ -139,11 +140,12 @@ async def test_another_worker_takes_the_calls_of_one_that_stops() -> None:
     await second.drain(0)
 
 
-async def test_a_setting_that_can_not_be_used_ends_the_process(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_setting_that_can_not_be_used_ends_the_process() -> None:
     context = context_on(MemoryServer(), Settings(asr=AsrSection(engine="magic")))
-    with pytest.raises(SystemExit, match="2"):
+    with capture_logs() as lines, pytest.raises(SystemExit, match="2"):
         await main(cast(ServiceContext, context))
-    assert "[asr] engine = 'magic'" in capsys.readouterr().err
+    assert (lines[-1]["event"], lines[-1]["log_level"]) == ("bad_setting", "error")
+    assert "[asr] engine = 'magic'" in lines[-1]["message"]
 
 
 def test_the_module_runs_the_service(monkeypatch: pytest.MonkeyPatch) -> None:

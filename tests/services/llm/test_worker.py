@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -99,5 +100,6 @@ def test_the_process_ends_with_the_text_alone() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("llm: [llm] agent = 'nobody'")
-    assert len(done.stderr.splitlines()) == 1
+    line = json.loads(done.stderr)
+    assert (line["event"], line["level"], line["service"]) == ("bad_setting", "error", "llm")
+    assert line["message"].startswith("llm can't start: [llm] agent = 'nobody'")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from bus.codec import decode_event, encode
 from bus.memory import MemoryServer
@@ -170,11 +171,11 @@ async def test_twenty_calls_at_once_with_the_real_voice():
     ("section", "words"),
     [(TtsSection(engine="festival"), "no such engine"), (TtsSection(voice="xx"), "no voice 'xx'")],
 )
-async def test_settings_that_cannot_be_used_end_the_process_with_code_2_and_words(section, words, capsys):
-    with pytest.raises(SystemExit) as stop:
+async def test_settings_that_cannot_be_used_end_the_process_with_code_2_and_words(section, words):
+    with capture_logs() as lines, pytest.raises(SystemExit) as stop:
         await main(cast(ServiceContext, context_on(MemoryServer(), Settings(tts=section))))
     assert stop.value.code == 2
-    assert words in capsys.readouterr().err
+    assert words in lines[-1]["message"]
 
 
 async def test_a_missing_resampler_is_told_at_the_start(monkeypatch):
