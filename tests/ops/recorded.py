@@ -10,7 +10,7 @@ from bus.publish import Recorder
 from schemas.asr import AsrFinal
 from schemas.audio import Codec, pack_audio
 from schemas.base import Event
-from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, DtmfIn, EndedBy
+from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, DtmfIn, EndedBy, MediaCounts
 from schemas.failure import Failure
 from schemas.llm import LlmDone, LlmSentence, ToolCalled, ToolReturned
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutMark, PlayoutStarted
@@ -60,6 +60,7 @@ def call_events(call_id: str = CALL_ID, *, ended: bool = True, tenant: str = "de
             CallEnded(
                 **at(12000), edge="edge-1", result=CallResult.COMPLETED, reason="caller_hung_up",
                 ended_by=EndedBy.CALLER, duration_ms=12000,
+                media=MediaCounts(packets_received=590, jitter_ms=2.5, loss_share=0.004, mos_in=4.31),
             )
         )  # fmt: skip
     return events

@@ -86,6 +86,7 @@ class TestShow:
             "agent   Your credit card was [interrupted]", "[keys] 4 2 7 1", "e2e_latency", "tools: verify",
             "bus_disconnected at edge, gap 420 ms", "gap in the recording of the caller: 10 frames from number 70",
             "ended: completed by caller, caller_hung_up, 12.0 s",
+            "sound: MOS 4.31 (0.4 % lost, jitter 2.5 ms) in, MOS not known out",
         ):  # fmt: skip
             assert words in page, words
 
