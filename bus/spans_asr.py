@@ -1,7 +1,8 @@
 """Spans of the asr stage: ``turn`` for each turn of the caller, and ``asr`` for what was heard in it. Pure.
 
 A turn begins with the caller's first voiced sample and ends where its answer was played out or cut off, at the latest
-with the next turn or the call. The greeting is turn 0: it begins with the answer to the call.
+with the next turn or the call. The greeting is turn 0: it begins with the answer to the call. Both spans of a turn go
+out at its end: a worker that dies before takes neither with it, and its successor tells them.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ class AsrSpans(StageSpans):
         super().__init__(owner)
         self._offered: CallOffered | None = None
         self._turns: dict[int, OpenSpan] = {}
+        self._heard: dict[int, Span] = {}
         self._finals: dict[int, list[AsrFinal]] = {}
         self._failures: dict[int, list[Failure]] = {}
         self._started: set[int] = set()
@@ -72,7 +74,7 @@ class AsrSpans(StageSpans):
 
     def _end_speech(self, event: TurnEnded) -> list[Span]:
         start_us = self.media_us(event.speech_start_ms, event.at_us)
-        over = [self._close_turn(turn, start_us) for turn in sorted(self._turns) if turn < event.turn]
+        over = [span for turn in sorted(self._turns) if turn < event.turn for span in self._close_turn(turn, start_us)]
         turn = self._open_turn(event.turn, start_us, event.why)
         heard = self.open(ASR, f"asr:{event.turn}", event.turn, start_us)
         finals = self._finals.pop(event.turn, [])
@@ -95,7 +97,10 @@ class AsrSpans(StageSpans):
             turn.fail(failure)
             if failure.stage == ASR:
                 heard.fail(failure)
-        return [*over, self.close(heard, event.at_us)]
+        if event.epoch != self.owner.epoch:
+            heard.attributes |= {"callbus.epoch": event.epoch, "callbus.told_by_successor": True}
+        self._heard[event.turn] = self.close(heard, event.at_us)
+        return over
 
     def _measured(self, event: TurnMeasured) -> None:
         span = self._turns.get(event.turn)
@@ -126,7 +131,7 @@ class AsrSpans(StageSpans):
         span.note(Moment("interrupted", event.at_us, {"callbus.why": event.why}))
         if event.utterance_id in self._started:
             return []
-        return [self._close_turn(turn, event.at_us)]
+        return self._close_turn(turn, event.at_us)
 
     def _played(self, event: PlayoutFinished | PlayoutFlushed) -> list[Span]:
         """The turn is over with its answer, or with the apology in its place; not with what was said beside."""
@@ -134,13 +139,14 @@ class AsrSpans(StageSpans):
         answers = (utterance_of(turn), utterance_of(turn, APOLOGY_PART))
         if turn not in self._turns or event.utterance_id not in answers:
             return []
-        return [self._close_turn(turn, self.media_us(event.media_time_ms, event.at_us))]
+        return self._close_turn(turn, self.media_us(event.media_time_ms, event.at_us))
 
-    def _close_turn(self, turn: int, end_us: int) -> Span:
-        return self.close(self._turns.pop(turn), end_us)
+    def _close_turn(self, turn: int, end_us: int) -> list[Span]:
+        heard = self._heard.pop(turn, None)
+        return [*([heard] if heard is not None else []), self.close(self._turns.pop(turn), end_us)]
 
     def _end_call(self, event: CallEnded) -> list[Span]:
-        spans = [self._close_turn(turn, event.at_us) for turn in sorted(self._turns)]
+        spans = [span for turn in sorted(self._turns) for span in self._close_turn(turn, event.at_us)]
         if event.reason == EDGE_LOST and self._offered is not None:
             # Nobody else is left to tell of the call itself.
             spans.append(self.close(ended_call(opened_call(self._offered, self.owner), event), event.at_us))

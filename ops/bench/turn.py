@@ -131,8 +131,8 @@ async def _measure_line(supervisor: Supervisor, turns: int) -> list[float]:
     try:
         (port,) = await placer.place(f"sip:bench@{HOST}:{supervisor.sip_port}", [caller.port])
         sending = asyncio.create_task(caller.send_for_ever(port))
-        await _wait_quiet(caller)
-        return [await _turn(caller) for _ in range(turns)]
+        await wait_quiet(caller)
+        return [await speak_and_wait(caller) for _ in range(turns)]
     finally:
         if sending is not None:
             sending.cancel()
@@ -141,18 +141,19 @@ async def _measure_line(supervisor: Supervisor, turns: int) -> list[float]:
         transport.close()
 
 
-async def _turn(caller: MediaCaller) -> float:
+async def speak_and_wait(caller: MediaCaller) -> float:
+    """One turn of a caller: what the line added to it, in ms."""
     caller.first_heard = 0.0
     caller.voiced_frames = int(SPEECH_MS / 1000 / FRAME_S)
     async with asyncio.timeout(10):
         while caller.voiced_frames or not caller.first_heard:
             await asyncio.sleep(0.005)
     overhead_ms = (caller.first_heard - caller.last_voiced) * 1000 - SILENCE_MS
-    await _wait_quiet(caller)
+    await wait_quiet(caller)
     return overhead_ms
 
 
-async def _wait_quiet(caller: MediaCaller) -> None:
+async def wait_quiet(caller: MediaCaller) -> None:
     """Until the agent has been silent for 300 ms."""
     async with asyncio.timeout(20):
         while not caller.last_heard or time.monotonic() - caller.last_heard < 0.3:

@@ -24,6 +24,7 @@ BENCHES = {
     "barge_in": "interruptions and answers over SIP, by a meter that hears the recording, beside our own figures",
     "endpointing": "callers cut off and callers kept waiting: silence alone, and with turn model and words",
     "engines": "every engine that this machine has: latency, work, memory, calls per core",
+    "observability": "traces, hops and scraped metrics, on against off: processor time of a call, turn overhead",
     "processes": "memory of each process, idle and per call; time from start to ready",
 }
 
@@ -51,7 +52,7 @@ def bench(names: tuple[str, ...], seconds: float, calls: int, output: Path, as_j
         return
     if only_list:
         for name, text in BENCHES.items():
-            click.echo(f"{name:11}  {text}")
+            click.echo(f"{name:13}  {text}")
         return
     unknown = [name for name in names if name not in BENCHES]
     if unknown:

@@ -251,32 +251,39 @@ class TestAsr:
         fold(spans, answered(), at(900, PlayoutFinished, utterance_id=0, media_time_ms=900))
         fold(spans, turn_ended(1, 1000, 2000, 2500))
         assert fold(spans, at(3000, PlayoutFinished, utterance_id=101, media_time_ms=3000)) == []
-        (turn,) = fold(spans, at(4000, PlayoutFinished, utterance_id=150, media_time_ms=4000))
+        _, turn = fold(spans, at(4000, PlayoutFinished, utterance_id=150, media_time_ms=4000))
         assert times(turn) == (1000, 4000)
 
     def test_the_next_turn_and_the_end_of_the_call_end_it_too(self) -> None:
         spans = AsrSpans(OWNER)
         fold(spans, answered())
-        greeting, _ = fold(spans, turn_ended(1, 1000, 2000, 2500))
+        (greeting,) = fold(spans, turn_ended(1, 1000, 2000, 2500))
         assert times(greeting) == (0, 1000)
-        (turn,) = fold(spans, ended(2600))
+        _, turn = fold(spans, ended(2600))
         assert times(turn) == (1000, 2600)
 
     def test_failures_stand_in_the_turn_and_what_was_mended_is_no_error(self) -> None:
         spans = AsrSpans(OWNER)
         fold(spans, answered(), failed(2400, "engine_failed", "asr", turn=1, hears=MENDED))
         fold(spans, failed(2410, "engine_failed", "asr", turn=1))
-        _, heard = fold(spans, turn_ended(1, 1000, 2000, 2500))
+        fold(spans, turn_ended(1, 1000, 2000, 2500))
+        heard, turn = fold(spans, failed(2600, "turn_stuck", "asr", turn=1), ended(9000))
         assert heard.error == "engine_failed"
         assert [moment.name for moment in heard.moments] == ["failure", "failure"]
-        (turn,) = fold(spans, failed(2600, "turn_stuck", "asr", turn=1), ended(9000))
         assert turn.error == "engine_failed"
         assert len(turn.moments) == 3
+
+    def test_a_successor_tells_what_was_heard_before_it_came(self) -> None:
+        spans = AsrSpans(OWNER)
+        fold(spans, answered(), turn_ended(1, 1000, 2000, 2500, epoch=1))
+        heard, turn = fold(spans, at(4000, PlayoutFinished, utterance_id=100, media_time_ms=4000))
+        assert (heard.attributes["callbus.epoch"], turn.attributes["callbus.epoch"]) == (1, 2)
+        assert heard.attributes["callbus.told_by_successor"] is True
 
     def test_content_stands_under_pii_alone(self) -> None:
         spans = AsrSpans(READER)
         fold(spans, answered())
-        _, heard = fold(spans, turn_ended(1, 1000, 2000, 2500, text="my name is Nadia", digits="42"))
+        heard, _ = fold(spans, turn_ended(1, 1000, 2000, 2500, text="my name is Nadia", digits="42"), ended(3000))[1:]
         assert heard.attributes["callbus.pii.text"] == "my name is Nadia"
         assert heard.attributes["callbus.pii.digits"] == "42"
 

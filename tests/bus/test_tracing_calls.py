@@ -110,7 +110,9 @@ class TestOut:
         process.hear(answered())
         process.say(turn_ended(100))
         process.hear(turn_ended(100))
-        assert process.names == ["turn", "asr"]
+        assert process.names == ["turn"]
+        process.hear(ended(200))
+        assert process.names == ["turn", "asr", "turn"]
 
     def test_a_call_id_that_is_no_trace_id_has_no_trace(self) -> None:
         process = Process("edge")
@@ -234,7 +236,7 @@ class TestSampling:
         process.traces.claimed(offered(), 2, True, START_US)
         process.hear(answered(), live=False)
         process.say(turn_ended(100, epoch=2))
-        assert process.names == ["turn", "asr"]
+        assert process.names == ["turn"]
 
     def test_of_a_sampled_call_nobody_is_asked(self) -> None:
         process = edge_with_a_call()
@@ -282,9 +284,9 @@ class TestTakeover:
         )
         assert process.out == []
         process.hear(at(6000, PlayoutFinished, utterance_id=100, media_time_ms=6000))
-        assert process.names == ["turn"]
-        assert process.out[0][1].attributes["callbus.epoch"] == 2
-        assert process.out[0][1].span_id == turn_id_of(CALL, 1)
+        assert process.names == ["asr", "turn"]
+        assert process.out[1][1].attributes["callbus.epoch"] == 2
+        assert process.out[1][1].span_id == turn_id_of(CALL, 1)
 
     def test_what_ended_while_nobody_owned_the_call_is_told(self) -> None:
         process = self.successor(silent_ms=500)
@@ -323,7 +325,7 @@ class TestTakeover:
         process.now = HANDED_OVER_S - 1
         process.traces.sweep()
         process.traces.keep(CALL)
-        assert process.names == ["turn", "asr"]
+        assert process.names == ["turn"]
         process.now = HANDED_OVER_S
         process.traces.sweep()
         assert process.traces.calls == 0
@@ -336,7 +338,7 @@ class TestTakeover:
         process.traces.left(CALL)
         process.traces.claimed(offered(), 3, True, START_US + 200_000)
         process.traces.keep(CALL)
-        assert process.names == ["turn", "asr"]
+        assert process.names == ["turn"]
 
 
 class TestAWorkerThatStoodStill:
@@ -353,7 +355,7 @@ class TestAWorkerThatStoodStill:
         process = self.process()
         process.passes = True
         process.traces.release_held()
-        assert process.names == ["turn", "asr"]
+        assert process.names == ["turn"]
         assert process.traces.kept_back == 0
 
     def test_and_in_order_with_what_follows(self) -> None:
