@@ -92,6 +92,11 @@ class SystemPlan:
         return self.edge_drain_s or self.drain_s
 
 
+def secured_folder(plan: SystemPlan) -> SecuredFolder:
+    """Where a secured plan has its keys."""
+    return SecuredFolder(plan.data, "" if plan.secure == KEYS_ONLY else plan.secure)
+
+
 class Supervisor:
     """Starts, watches, stops. Use ``start``, then ``watch`` until something is enough, then ``stop``."""
 
@@ -242,7 +247,7 @@ class Supervisor:
         if not self.nats_url:
             config = None
             if plan.secure:
-                self._secured = SecuredFolder(plan.data, "" if plan.secure == KEYS_ONLY else plan.secure)
+                self._secured = secured_folder(plan)
                 config = self._secured.prepare()
                 section = self._secured.section("ops", section)
             self._server = OwnServer(plan.data, plan.nats_port, config=config)

@@ -20,8 +20,9 @@ from config.settings import NatsSection
 from ops.broker import port_of
 from ops.engine_checks import check_engines
 from ops.engines import engine_options, overrides, ready_timeout_s, with_overrides
+from ops.secured import TLS_CONFIG
 from ops.session import fail, given_nats_url, log_to_stderr, program_name
-from ops.supervisor import MODULES, StartError, Supervisor, SystemPlan
+from ops.supervisor import KEYS_ONLY, MODULES, StartError, Supervisor, SystemPlan, secured_folder
 
 REFRESH_S = 0.5
 COLUMNS = ("process", "state", "pid", "calls", "slots", "restarts", "ready after", "memory")
@@ -56,9 +57,18 @@ def parse_workers(text: str) -> dict[str, int]:
     show_default=True,
     help="Folder for the stream's store and the logs; one `callbus up` at a time.",
 )
+@click.option(
+    "--secure",
+    is_flag=False,
+    flag_value=KEYS_ONLY,
+    default="",
+    type=click.Choice(["", KEYS_ONLY, *TLS_CONFIG]),
+    metavar="[keys|tls|mutual]",
+    help="One key per process and nobody anonymous, as nats.conf has it; also with TLS, or mutual TLS.",
+)
 @engine_options
 @click.option("--json", "as_json", is_flag=True, help="The status as a JSON line at each change, instead of a table.")
-def up(workers: str, data: Path, asr: str, llm: str, tts: str, agent: str, as_json: bool) -> None:
+def up(workers: str, data: Path, secure: str, asr: str, llm: str, tts: str, agent: str, as_json: bool) -> None:
     """Run nats-server (unless NATS_URL or the setting nats.url names one), the topology, and every service; restart
     what dies.
 
@@ -73,12 +83,15 @@ def up(workers: str, data: Path, asr: str, llm: str, tts: str, agent: str, as_js
     """
     chosen = overrides(asr, llm, tts, agent)
     settings = load(with_overrides(chosen))
+    if secure and given_nats_url():
+        raise click.UsageError("--secure makes keys for a server of its own: leave NATS_URL and nats.url unset")
     check_engines(settings)
     plan = SystemPlan(
         settings=settings,
         data=data,
         nats_url=given_nats_url(),
         nats_port=port_of(settings.nats.url),
+        secure=secure,
         workers=parse_workers(workers),
         environment=chosen,
         drain_s=settings.ownership.drain_ms / 1000,
@@ -151,6 +164,9 @@ def greeting(plan: SystemPlan, nats_url: str, sip_ports: Sequence[int]) -> str:
         f"  {program_name()} tail{nats}",
         f"  {program_name()} show last{nats}",
     ]
+    if plan.secure:
+        lines.append("who looks needs a key, in another terminal first:")
+        lines += [f"  export {name}={value}" for name, value in secured_folder(plan).environment("ops").items()]
     if metrics.port:
         last = metrics.port + sum(plan.workers.get(stage, 1) for stage in MODULES) - 1
         lines.append(f"metrics at http://{metrics.host}:{metrics.port}/metrics, one port a process up to {last}")
