@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ops.dashboards.board import Board, Section
-from ops.dashboards.common import bus, instance, of, process, state
 from ops.dashboards.panels import COUNT, PER_SECOND, QUARTER, SECONDS, SHARE, Limits, Query, graph
+from ops.dashboards.shared import bus, instance, of, process, state
 
 CHOSEN = of("edge")
 PACER = Limits(0.005, 0.02)

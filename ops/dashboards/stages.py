@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ops.dashboards.board import Board, Section, Tile
-from ops.dashboards.common import bus, instance, of, process, state, takeovers
 from ops.dashboards.panels import (
     COUNT,
     PER_SECOND,
@@ -16,6 +15,7 @@ from ops.dashboards.panels import (
     graph,
     quantiles,
 )
+from ops.dashboards.shared import bus, instance, of, process, state, takeovers
 
 
 def _waiting(service: str) -> Tile:
@@ -29,58 +29,65 @@ def _waiting(service: str) -> Tile:
 
 
 def _engines(service: str, what: str, limits: Limits) -> Section:
+    return Section("Engines", [*_runs(service, what, limits), *_makeshifts(service)])
+
+
+def _runs(service: str, what: str, limits: Limits) -> list[Tile]:
     chosen = of(service)
-    return Section(
-        "Engines",
-        [
-            graph(
-                "Engine, p95",
-                what,
-                SECONDS,
-                [Query(f"callbus:{service}_seconds:p95", "{{engine}}")],
-                limits=limits,
-            ),
-            graph(
-                "Breakers",
-                "0: used; 1: one run tries it; 2: left alone. Only where the stage has fallbacks.",
-                COUNT,
-                [Query(f"callbus_engine_breaker_state{{{chosen}}}", "{{engine}} {{instance}}")],
-                limits=Limits(1, 2),
-                maximum=2,
-            ),
-            graph(
-                "Errors",
-                "Tries of an engine that came to nothing, a second: failed, timeout, empty, cut.",
-                PER_SECOND,
-                [
-                    Query(
-                        f"sum by (engine, why) (rate(callbus_engine_errors_total{{{chosen}}}[5m]))",
-                        "{{engine}}: {{why}}",
-                    )
-                ],
-                stacked=True,
-            ),
-            graph(
-                "Failovers",
-                "Pieces of work that another engine took over from this one, a second.",
-                PER_SECOND,
-                [Query(f"sum by (engine) (rate(callbus_engine_failovers_total{{{chosen}}}[5m]))", "{{engine}}")],
-            ),
-            graph(
-                "What callers got where the stage was down",
-                "Apologies, offers of a person, transfers, menus, recorded phrases, missing sentences, a second.",
-                PER_SECOND,
-                [Query(f'sum by (what) (rate(callbus_degraded_total{{stage="{service}"}}[5m]))', "{{what}}")],
-                stacked=True,
-            ),
-            graph(
-                "Hedges",
-                "Two engines were asked at once, a second; who was first.",
-                PER_SECOND,
-                [Query(f"sum by (result) (rate(callbus_engine_hedges_total{{{chosen}}}[5m]))", "{{result}}")],
-            ),
-        ],
-    )
+    return [
+        graph(
+            "Engine, p95",
+            what,
+            SECONDS,
+            [Query(f"callbus:{service}_seconds:p95", "{{engine}}")],
+            limits=limits,
+        ),
+        graph(
+            "Breakers",
+            "0: used; 1: one run tries it; 2: left alone. Only where the stage has fallbacks.",
+            COUNT,
+            [Query(f"callbus_engine_breaker_state{{{chosen}}}", "{{engine}} {{instance}}")],
+            limits=Limits(1, 2),
+            maximum=2,
+        ),
+        graph(
+            "Errors",
+            "Tries of an engine that came to nothing, a second: failed, timeout, empty, cut.",
+            PER_SECOND,
+            [
+                Query(
+                    f"sum by (engine, why) (rate(callbus_engine_errors_total{{{chosen}}}[5m]))",
+                    "{{engine}}: {{why}}",
+                )
+            ],
+            stacked=True,
+        ),
+    ]
+
+
+def _makeshifts(service: str) -> list[Tile]:
+    chosen = of(service)
+    return [
+        graph(
+            "Failovers",
+            "Pieces of work that another engine took over from this one, a second.",
+            PER_SECOND,
+            [Query(f"sum by (engine) (rate(callbus_engine_failovers_total{{{chosen}}}[5m]))", "{{engine}}")],
+        ),
+        graph(
+            "What callers got where the stage was down",
+            "Apologies, offers of a person, transfers, menus, recorded phrases, missing sentences, a second.",
+            PER_SECOND,
+            [Query(f'sum by (what) (rate(callbus_degraded_total{{stage="{service}"}}[5m]))', "{{what}}")],
+            stacked=True,
+        ),
+        graph(
+            "Hedges",
+            "Two engines were asked at once, a second; who was first.",
+            PER_SECOND,
+            [Query(f"sum by (result) (rate(callbus_engine_hedges_total{{{chosen}}}[5m]))", "{{result}}")],
+        ),
+    ]
 
 
 def _board(service: str, title: str, description: str, work: Section, engines: Section) -> Board:
