@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 REQUIREMENTS := ops/requirements
 TEST_WORKERS ?= 2
 
-.PHONY: help demo engines test check lint types contracts unit coverage matrix chaos bench nats documents format clean
+.PHONY: help demo engines test check lint types contracts unit coverage matrix chaos bench nats images compose-test documents format clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
 
 demo: $(VENV)/.runtime ## a scripted caller calls the bank's agent over real SIP; ends with the call's transcript and figures
 	$(BIN)/callbus demo
@@ -55,6 +55,13 @@ bench: $(VENV)/.development ## measure everything, or what is named: make bench 
 	$(BIN)/callbus bench $(BENCH)
 
 nats: $(VENV)/tools/nats ## build the nats command line, with which docs/inspect.md is tested (needs Go)
+
+images: ## build the images of every service (docs/compose.md)
+	@ops/docker/base-images || echo "callbus: a base image that is not here is pulled"
+	CALLBUS_REVISION=$$(git rev-parse HEAD) docker compose --profile tools build
+
+compose-test: $(VENV)/.development ## docker compose with real containers: calls, rights, ports, secrets, hot reload; five minutes
+	CALLBUS_TEST_DOCKER=1 $(BIN)/pytest -v tests/e2e/test_compose.py tests/e2e/test_compose_dev.py $(PYTEST)
 
 documents: $(VENV)/.development ## make the generated documents anew
 	$(BIN)/callbus schema --asyncapi > docs/asyncapi.json
