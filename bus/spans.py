@@ -158,7 +158,6 @@ class Owner(NamedTuple):
     call_id: str
     tenant: str
     epoch: int = 0
-    worker: str = ""
     content: bool = False
 
 
@@ -168,12 +167,10 @@ class StageSpans:
     def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.epoch_us: int | None = None
-        self.common: Attributes = {
-            "callbus.call_id": owner.call_id,
-            "callbus.tenant": owner.tenant,
-            "callbus.epoch": owner.epoch,
-            "callbus.worker": owner.worker,
-        }
+        # The worker is the resource's service.instance.id.
+        self.common: Attributes = {"callbus.call_id": owner.call_id}
+        if owner.epoch:
+            self.common["callbus.epoch"] = owner.epoch
 
     def apply(self, event: Event, at_us: int) -> list[Span]:
         """Take an event; the spans that are finished by it. ``at_us``: when it arrived, of one's own when it was said.

@@ -68,7 +68,12 @@ class AsrSpans(StageSpans):
     def _open_turn(self, turn: int, start_us: int, why: str) -> OpenSpan:
         span = self.open(TURN, f"turn:{turn}", turn, start_us)
         span.parent_id = root_id_of(self.owner.call_id)
-        span.attributes |= {"turn.number": turn, "turn.was_interrupted": False, "callbus.turn.why": why}
+        span.attributes |= {
+            "callbus.tenant": self.owner.tenant,
+            "turn.number": turn,
+            "turn.was_interrupted": False,
+            "callbus.turn.why": why,
+        }
         self._turns[turn] = span
         return span
 

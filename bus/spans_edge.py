@@ -97,7 +97,11 @@ class EdgeSpans(StageSpans):
 def opened_call(event: CallOffered, owner: Owner) -> OpenSpan:
     """The span ``call``, which nothing is above."""
     span = OpenSpan(CALL, root_id_of(event.call_id), 0, event.at_us)
-    span.attributes |= {"callbus.edge": event.edge, "network.transport": event.transport}
+    span.attributes |= {
+        "callbus.tenant": owner.tenant,
+        "callbus.edge": event.edge,
+        "network.transport": event.transport,
+    }
     if owner.content:
         span.attributes |= {"callbus.pii.caller": event.caller, "callbus.pii.called": event.called}
     return span

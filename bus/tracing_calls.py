@@ -224,7 +224,7 @@ class CallTraces:
         trace_id = trace_id_of(call_id)
         if not trace_id:
             return None
-        fold = self._make(Owner(call_id, tenant, epoch, self._worker, self._rules.content))
+        fold = self._make(Owner(call_id, tenant, epoch, self._rules.content))
         call = TracedCall(trace_id, fold, sampled=self.sampled(call_id), epoch=epoch, since_us=since_us)
         if (before := self._calls.pop(call_id, None)) is not None:
             call.held = before.held
@@ -250,7 +250,6 @@ class CallTraces:
         attributes: Attributes = {
             "callbus.hop.from": SPEAKERS.get(name.split(".", 1)[0], "any"),
             "callbus.hop.to": self._service,
-            "callbus.worker": self._worker,
         }
         if turn is not None:
             attributes["callbus.turn"] = turn

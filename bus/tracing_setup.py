@@ -17,8 +17,8 @@ from bus.errors import BusError
 from bus.guard import guard_of
 from bus.interface import Connection, Message, Subscription
 from bus.logs import get_logger
-from bus.spans import Owner, StageSpans, trace_id_of
-from bus.spans_asr import AsrSpans
+from bus.spans import Owner, Span, StageSpans, trace_id_of
+from bus.spans_asr import TURN, AsrSpans
 from bus.spans_edge import EdgeSpans
 from bus.spans_llm import LlmSpans, Model
 from bus.spans_tts import TtsSpans
@@ -113,13 +113,19 @@ async def start(settings: Settings, service: str, worker: str, version: str, con
     provider = TracerProvider(resource=resource, sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
     provider.add_span_processor(queue)
     trace.set_tracer_provider(provider)
+
+    def emit(trace_id: int, span: Span) -> None:
+        queue.on_end(make(trace_id, span))
+        if span.name == TURN:
+            queue.hurry()
+
     rules = Rules(section.sample_ratio, section.slow_turn_ms, section.hops, section.content)
     calls = CallTraces(
         service,
         worker,
         rules,
         fold=fold_of(service, settings),
-        emit=lambda trace_id, span: queue.on_end(make(trace_id, span)),
+        emit=emit,
         passes=guard_of(connection).passes,
         ask=lambda call_id: connection.publish(TRACE_KEEP_SUBJECT, call_id.encode()),
         now=time.monotonic,

@@ -54,8 +54,8 @@ pytestmark = pytest.mark.unit
 
 CALL = "01a1f8b4d03b7720948db586252f54fb"
 EPOCH_US = 1_000_000_000
-OWNER = Owner(CALL, "acme", epoch=2, worker="asr-1")
-READER = Owner(CALL, "acme", epoch=2, worker="asr-1", content=True)
+OWNER = Owner(CALL, "acme", epoch=2)
+READER = Owner(CALL, "acme", epoch=2, content=True)
 MENDED = "nothing: the next engine took over"
 
 

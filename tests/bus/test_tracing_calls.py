@@ -144,7 +144,7 @@ class TestHops:
         assert (call.parent_id, turn.parent_id) == (root_id_of(CALL), turn_id_of(CALL, 1))
         assert turn.end_us - turn.start_us == 1000
         assert turn.consumer
-        wanted = {"callbus.hop.from": "asr", "callbus.hop.to": "llm", "callbus.turn": 1, "callbus.worker": "llm-1"}
+        wanted = {"callbus.hop.from": "asr", "callbus.hop.to": "llm", "callbus.turn": 1}
         assert wanted.items() <= turn.attributes.items()
 
     def test_what_is_read_from_the_stream_or_leads_to_nothing_is_none(self) -> None:
