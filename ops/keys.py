@@ -22,6 +22,8 @@ from bus.identity import SeedError, public_key_of, read_seed
 
 NAMES = (*(user.name for user in permissions.users()), "system")
 USERS_FILE = "users.conf"
+CLUSTER_FILE = "cluster.conf"
+CLUSTER_SERVERS = ("nats-1", "nats-2", "nats-3")
 STORE_KEY_BYTES = 32
 _STORE_KEY = re.compile(r'^JETSTREAM_KEY: "([0-9a-f]+)"$', re.MULTILINE)
 SYSTEM = "the server's own account: for `nats server`, never for callbus itself"
@@ -90,6 +92,7 @@ class KeyFolder:
         self.made = []
         public = {name: self._seed(name, force) for name in NAMES}
         self._write_users(public, force)
+        self._write_routes(force)
         return self.made
 
     def show(self) -> list[UserKey]:
@@ -133,6 +136,21 @@ class KeyFolder:
             else ("wrote users, permissions and a new key of the store")
         )
         self.made.append(MadeFile(path, f"{how} in {path}"))
+
+    def _write_routes(self, force: bool) -> None:
+        """What servers of a cluster know each other by."""
+        path = self.folder / "nats" / CLUSTER_FILE
+        if path.exists() and not force:
+            self._protect(path)
+            return
+        password = secrets.token_hex(24)
+        routes = ", ".join(f'"nats://route:{password}@{server}:6222"' for server in CLUSTER_SERVERS)
+        self._write(
+            path,
+            "# Made by `callbus keys create`, for ops/nats/cluster. Secret. Put your own servers' names in.\n"
+            f'CLUSTER_PASSWORD: "{password}"\nCLUSTER_ROUTES: [ {routes} ]\n',
+        )
+        self.made.append(MadeFile(path, f"made the password of a cluster's routes in {path}"))
 
     def _write(self, path: Path, text: str) -> None:
         """Whole or not at all, and never readable by others, not for a moment."""

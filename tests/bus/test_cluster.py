@@ -1,0 +1,152 @@
+"""Three nats-servers with ops/nats/cluster: the configuration, and work that goes on when one of them dies."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bus.client import NatsConnection, connect
+from bus.errors import BusError
+from bus.provision import apply
+from bus.server import ROOT, SECURED_CONFIG, answers, nats_server_binary
+from config.settings import NatsSection, StreamsSection
+from ops.keys import KeyFolder
+from schemas import subjects
+from tests.bus.behaviours.worlds import until
+from tests.bus.secured import CALL
+
+pytestmark = pytest.mark.bus
+
+CLUSTER = ROOT / "ops" / "nats" / "cluster"
+SECTION = StreamsSection(replicas=3, calls_max_bytes=104_857_600)
+ELECTION_S = 15.0
+"""Servers find a dead leader after 4 to 9 s, and that can't be tuned."""
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_each_node_is_valid(number: int, tmp_path: Path) -> None:
+    """As the containers have it: /etc/nats beside /keys."""
+    folder = tmp_path / "etc" / "nats" / "cluster"
+    folder.mkdir(parents=True)
+    KeyFolder(tmp_path / "keys").create()
+    (folder.parent / "nats.conf").write_text(SECURED_CONFIG.read_text())
+    for file in CLUSTER.glob("*.conf"):
+        (folder / file.name).write_text(file.read_text())
+    command = [str(nats_server_binary()), "-t", "-c", str(folder / f"node-{number}.conf")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def free_port() -> int:
+    """The first of three, with the ports that the script counts from it free too."""
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        try:
+            for offset in (0, 1, 2, 2000, 2001, 2002, 4000, 4001, 4002):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port + offset))
+        except (OSError, OverflowError):
+            continue
+        return port
+    raise AssertionError("no nine free ports")
+
+
+class Cluster:
+    """Three servers of the script."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.keys = KeyFolder(folder / "keys")
+        self.keys.create()
+        self._log = folder
+        self._script = subprocess.Popen(
+            [str(CLUSTER / "start"), str(folder)],
+            env={**os.environ, "PORT": str(self.port), "NATS_SERVER": str(nats_server_binary())},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._script.stdout is not None
+        self.pids = [int(self._script.stdout.readline().split("process ")[1].rstrip(")\n")) for _ in range(3)]
+
+    @property
+    def url(self) -> str:
+        return ",".join(f"nats://127.0.0.1:{self.port + offset}" for offset in range(3))
+
+    def section(self, user: str) -> NatsSection:
+        return NatsSection(url=self.url, nkey_file=str(self.keys.seed_file(user)))
+
+    async def ready(self) -> None:
+        async with asyncio.timeout(15):
+            while not all(answers("127.0.0.1", self.port + offset) for offset in range(3)):
+                await asyncio.sleep(0.05)
+
+    def stop(self) -> None:
+        self._script.send_signal(signal.SIGTERM)
+        self._script.wait(20)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    running = Cluster(tmp_path)
+    yield running
+    running.stop()
+
+
+async def stored(connection: NatsConnection, number: int) -> None:
+    """Store one event, through elections."""
+    deadline = time.monotonic() + ELECTION_S
+    while True:
+        try:
+            subject = subjects.event_subject("asr.final", CALL)
+            await connection.store(subject, str(number).encode(), {"Nats-Msg-Id": f"{CALL}:{number}"}, 1000)
+            return
+        except BusError:
+            assert time.monotonic() < deadline, "no leader was elected"
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(90)
+async def test_one_of_three_dies_and_nothing_is_lost(cluster: Cluster) -> None:
+    await cluster.ready()
+    ops = await connect("ops-1", cluster.section("ops"), wait=False)
+    deadline = time.monotonic() + ELECTION_S
+    while True:
+        try:
+            await apply(ops, SECTION)
+            break
+        except BusError:
+            assert time.monotonic() < deadline, "the cluster has no leader"
+            await asyncio.sleep(0.2)
+    info = await ops.api("STREAM.INFO.CALLS")
+    assert info["config"]["num_replicas"] == 3
+    assert len(info["cluster"]["replicas"]) == 2
+    asr = await connect("asr-1", cluster.section("asr"), wait=False)
+    got: list[str] = []
+    await (await asr.bucket("owners")).watch(lambda entry: got.append(entry.key), "asr.*")
+    for number in range(20):
+        await stored(asr, number)
+    leader = int(str(info["cluster"]["leader"]).rsplit("-", 1)[1])
+    os.kill(cluster.pids[leader - 1], signal.SIGKILL)
+    began = time.monotonic()
+    for number in range(20, 40):
+        await stored(asr, number)
+    print(f"stored again after {time.monotonic() - began:.1f} s")
+    await asr.ready(5000)
+    await (await asr.bucket("owners")).put("asr.c1", b"1")
+    await until(lambda: "asr.c1" in got, 10)
+    found = [m.data async for m in asr.read(subjects.event_subject("asr.final", CALL))]
+    assert [int(data) for data in found] == list(range(40)), "each once, in order"
+    assert msgspec.json.decode(msgspec.json.encode(got)) == ["asr.c1"]
+    await asr.close()
+    await ops.close()
