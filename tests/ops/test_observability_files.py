@@ -109,7 +109,8 @@ class TestGrafana:
         tempo = read("tempo/tempo.yml")["server"]["http_listen_port"]
         assert sources["tempo"]["url"] == f"http://tempo:{tempo}"
         (exemplars,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
-        assert (exemplars["name"], exemplars["datasourceUid"]) == ("trace_id", "tempo")
+        assert exemplars["name"] == "trace_id"
+        assert exemplars["url"] == "/d/callbus-call?var-call=$${__value.raw}"
         assert sources["tempo"]["jsonData"]["tracesToMetrics"]["datasourceUid"] == "prometheus"
 
     def test_a_span_leads_to_figures_that_are_told(self) -> None:
