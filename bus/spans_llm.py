@@ -37,6 +37,7 @@ class LlmSpans(StageSpans):
         self._models = models or {}
         self._answers: dict[int, OpenSpan] = {}
         self._tools: dict[str, OpenSpan] = {}
+        self._early: dict[int, Attributes] = {}
 
     def fold(self, event: Event, at_us: int) -> list[Span]:
         match event:
@@ -66,13 +67,17 @@ class LlmSpans(StageSpans):
         return []
 
     def annotate(self, turn: int, attributes: Attributes) -> None:
-        """What the engine tells of an answer in the making and no event holds, such as the tokens it took."""
+        """What the engine tells of an answer in the making and no event holds, such as the tokens it took. Of one that
+        is made before the turn has ended, too."""
         if (span := self._answers.get(turn)) is not None:
             span.attributes |= attributes
+        else:
+            self._early = {turn: attributes}
 
     def _open_answer(self, turn: int, at_us: int) -> None:
         span = self.open(LLM, f"llm:{turn}", turn, at_us)
         span.attributes |= {"gen_ai.operation.name": "chat", "callbus.utterance_id": utterance_of(turn)}
+        span.attributes |= self._early.pop(turn, {})
         self._answers.setdefault(turn, span)
 
     def _said(self, event: LlmSentence) -> None:

@@ -355,6 +355,13 @@ class TestLlm:
         assert len(answer.moments) == 1
         assert "gen_ai.response.finish_reasons" not in answer.attributes
 
+    def test_what_an_engine_tells_before_the_turn_has_ended(self) -> None:
+        spans = self.spans()
+        spans.annotate(1, {"gen_ai.usage.output_tokens": 9, "gen_ai.response.finish_reasons": ("length",)})
+        (answer,) = fold(spans, turn_ended(1, 0, 0, 10), at(31, LlmDone, turn=1, utterance_id=100, sentences=1))
+        assert answer.attributes["gen_ai.usage.output_tokens"] == 9
+        assert answer.attributes["gen_ai.response.finish_reasons"] == ("length",)
+
     def test_what_is_said_beside_an_answer_is_none(self) -> None:
         spans = self.spans()
         fold(spans, answered(), at(5, TurnAway, turn=0, number=1))

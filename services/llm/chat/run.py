@@ -9,8 +9,10 @@ from contextlib import aclosing
 from functools import partial
 from itertools import count
 
+from bus import tracing
 from bus.clock import Clock
 from bus.metrics.engines import count_tokens
+from bus.spans import Attributes
 from schemas.llm import ListenFor, NextStep
 from services.llm.chat import prompt
 from services.llm.chat.agent import STATE, ChatAgent
@@ -70,6 +72,7 @@ class ChatRun:
         self._ids: set[str] = set()
         self._corrections = 0
         self._deltas: Deltas | None = None
+        self._tokens = {"input": 0, "output": 0}
         self._results: dict[str, ToolResult] = {}
         self._returned = asyncio.Event()
         self._cancelled = asyncio.Event()
@@ -139,7 +142,7 @@ class ChatRun:
                 break
             if isinstance(delta, ChatEnd):
                 end = delta
-                count_tokens(self._model.name, end.prompt_tokens, end.completion_tokens)
+                self._count(end)
             elif isinstance(delta, Token):
                 for text in self._hear(delta.text):
                     yield self._sentence(text)
@@ -154,6 +157,16 @@ class ChatRun:
             yield self._sentence(text)
         if self._speech.over:
             self._calls = []
+
+    def _count(self, end: ChatEnd) -> None:
+        """What a request of this answer took, as a metric, and of all of them in the span of the answer."""
+        count_tokens(self._model.name, end.prompt_tokens, end.completion_tokens)
+        attributes: Attributes = {"gen_ai.response.finish_reasons": (end.reason,)}
+        for direction, tokens in (("input", end.prompt_tokens), ("output", end.completion_tokens)):
+            if tokens is not None:
+                self._tokens[direction] += tokens
+                attributes[f"gen_ai.usage.{direction}_tokens"] = self._tokens[direction]
+        tracing.annotate(self._request.call_id, self._request.turn, attributes)
 
     def _hear(self, text: str) -> list[str]:
         if self._ttft_ms is None:
