@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ops.keys import KeyFileError, KeyFolder, rows_of
+from ops.permissions_page import document
 from ops.session import as_json_text, json_option
 
 folder_option = click.option(
@@ -64,3 +65,9 @@ def show(folder: Path, as_json: bool) -> None:
             click.echo(f"Error: {key.name}: {key.defect}", err=True)
     if any(key.defect for key in found):
         raise SystemExit(1)
+
+
+@keys.command()
+def rights() -> None:
+    """Print what every NATS user may publish and subscribe, and what for, as Markdown (docs/security.md)."""
+    click.echo(document())
