@@ -144,8 +144,9 @@ def take_over_standard_error() -> None:
 
     def thread_failed(failed: threading.ExceptHookArgs) -> None:
         if failed.exc_value is not None and not isinstance(failed.exc_value, SystemExit):
-            name = failed.thread.name.rstrip("0123456789-_ ") if failed.thread else "?"
-            log.error("thread_failed", message=f"a thread {name!r} failed", exc_info=failed.exc_value)
+            log.error(
+                "thread_failed", message=f"a thread failed: {describe(failed.exc_value)}", exc_info=failed.exc_value
+            )
 
     def not_raised(failed: Any) -> None:
         log.error("error_not_raised", message="an error in a destructor or callback", exc_info=failed.exc_value)

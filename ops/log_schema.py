@@ -12,6 +12,8 @@ from services.asr.summary import LATENCIES
 
 CALL_ID = "^([0-9a-f]{32})?$"
 NUMBER = {"type": "number"}
+COUNT = {"type": "integer", "minimum": 0}
+NAME = {"type": "string", "minLength": 1}
 FRONT: dict[str, Any] = {
     "timestamp": {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z$", "description": "UTC"},
     "level": {"enum": [*LEVELS, "critical"]},
@@ -70,7 +72,7 @@ def _call_summary() -> dict[str, Any]:
             "ended_by": {"enum": [each.value for each in EndedBy]},
             "status": {"type": "integer", "description": "SIP status of a refusal"},
             "codec": {"type": "string"},
-            **dict.fromkeys(("duration_ms", "keys_pressed", "holds", "transfers"), {"type": "integer"}),
+            **dict.fromkeys(("duration_ms", "keys_pressed", "holds", "transfers"), COUNT),
             **dict.fromkeys(("trying_ms", "ringing_ms", "answered_ms", "acknowledged_ms"), NUMBER),
             **counts,
         },
@@ -91,6 +93,6 @@ def _turn_summary() -> dict[str, Any]:
             "interrupted_agent": {"type": "boolean"},
             "preemptive": {"enum": ["hit", "miss", ""]},
             **dict.fromkeys(LATENCIES, NUMBER),
-            **dict.fromkeys(("asr_engine", "llm_engine", "tts_engine"), {"type": "string"}),
+            **dict.fromkeys(("asr_engine", "llm_engine", "tts_engine"), NAME),
         },
     }
