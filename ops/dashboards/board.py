@@ -44,6 +44,7 @@ class Board:
     sections: Sequence[Section]
     variables: Sequence[Builder[models.VariableModel]] = field(default_factory=tuple)
     range_from: str = "now-1h"
+    refresh: str = "15s"
 
     def build(self) -> models.Dashboard:
         """The dashboard with every panel in its place."""
@@ -55,7 +56,7 @@ class Board:
             .timezone("browser")
             .tooltip(models.DashboardCursorSync.CROSSHAIR)
             .time(self.range_from, "now")
-            .refresh("15s")
+            .refresh(self.refresh)
             .variables(list(self.variables))
             .link(
                 builders.DashboardLink("callbus")

@@ -26,6 +26,9 @@ BOARD = Board(
     uid="callbus-call",
     title="callbus · Call",
     description="One call by its id: the trace, its turns, what was slow and what failed.",
+    range_from="now-24h",
+    # A waterfall that folds up again while somebody reads it is no help.
+    refresh="",
     variables=(
         builders.TextBoxVariable("call")
         .label("call id")

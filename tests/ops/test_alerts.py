@@ -84,6 +84,15 @@ def test_the_page_about_observability_lists_them_all() -> None:
     assert set(re.findall(r"\(runbooks/(\w+)\.md\)", text)) == NAMES
 
 
+def test_objectives_ask_for_what_is_told(known: Known) -> None:
+    text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    section = text[text.index("## Objectives") : text.index("## Names that")]
+    expressions = [found for found in re.findall(r"`([^`]+)`", section) if "increase(" in found]
+    assert len(expressions) == 4
+    for expression in expressions:
+        assert known.problems(expression) == []
+
+
 def test_every_alert_is_set_off_and_kept_quiet_in_a_test() -> None:
     """The quiet day has every series that an alert asks for: none is quiet for want of figures."""
     texts = {name: (PROMETHEUS / "tests" / f"{name}.yml").read_text(encoding="utf-8") for name in RULE_TESTS}
