@@ -18,7 +18,9 @@ Call `$call`. Its id is also the id of its trace, and stands in every log line a
 | the calls of today and their ids | `callbus calls` |
 | its log lines | `docker compose logs --no-log-prefix edge asr llm tts \\| grep $call` |
 
-With compose: `docker compose run --rm cli show $call`. Ids are in no metric: what one call did stands in its trace and its events, not in Prometheus.
+With compose: `docker compose run --rm cli show $call`.
+
+Ids are in no metric: what one call did stands in its trace and its events, not in Prometheus.
 """
 OF_CALL = 'span.callbus.call_id = "$call"'
 
