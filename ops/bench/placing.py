@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Sequence
 
 from edge.signalling import Signalling
+from edge.sip.errors import UnknownCall
 from edge.sip.events import CallAnswered, CallEvent, CallFailed, CallHandle, CallRejected
 from edge.sip.negotiation import LocalMedia, OfferAnswer
 
@@ -50,7 +52,8 @@ class CallPlacer:
         for handle, answer in self._answers.items():
             if answer.done() and answer.exception() is not None:
                 continue  # refused: there is nothing to hang up
-            self._signalling.agent.hang_up(handle, time.monotonic())
+            with contextlib.suppress(UnknownCall):  # the other side was first
+                self._signalling.agent.hang_up(handle, time.monotonic())
             self._signalling.pump()
             await asyncio.sleep(0.002)
         self._answers.clear()

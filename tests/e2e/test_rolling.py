@@ -11,101 +11,37 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from bus import codec
 from bus.consume import read_call
-from bus.interface import Message
 from bus.kv import TypedBucket
-from ops.process import ChildProcess
-from ops.supervisor import MODULES, Supervisor
+from ops.supervisor import MODULES
 from schemas.call import CallEnded, CallOffered, CallResult
 from schemas.failure import Failure
-from schemas.session import Owner, WorkerRecord
-from schemas.subjects import heartbeat
+from schemas.session import Owner
+from tests.e2e.fleet import Fleet, fleet_of
 from tests.e2e.nothing_lost import calls_in_order, check_heard, check_said_once, until_answered
-from tests.e2e.system import FREE_PORTS, INSTANT, running_system
+from tests.e2e.system import INSTANT
 from tests.fakes.crowd import Crowd
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.xdist_group("timed")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400), pytest.mark.xdist_group("timed")]
 
 CALLS = 20
 NEW_CALLS = 3
 WORKER_DRAIN_S = 2.0
 CALL_DRAIN_S = 60.0
+ENVIRONMENT = {
+    **INSTANT,
+    "CALLBUS_OWNERSHIP__DRAIN_MS": str(int(WORKER_DRAIN_S * 1000)),
+    "CALLBUS_EDGE__DRAIN_MS": str(int(CALL_DRAIN_S * 1000)),
+}
 SPEECH_FRAMES = 50
 #: From the beginning of the callers' speech (1 s long; 0.5 s after it the turn ends and the answer, 1 s, begins).
 SIGTERM_S = {"asr": 0.5, "llm": 1.45, "tts": 1.8}
 ANSWER_DEADLINE_S = 15.0
 END_DEADLINE_S = 10.0
-
-
-class Fleet:
-    """The services of a system, each started and stopped by hand."""
-
-    def __init__(self, supervisor: Supervisor, folder: Path) -> None:
-        self.supervisor = supervisor
-        self.running: dict[str, ChildProcess] = {}
-        self.records: dict[int, WorkerRecord] = {}
-        self.crowds: list[Crowd] = []
-        self._folder = folder
-        self._all: list[ChildProcess] = []
-        self._environment = {
-            **os.environ,
-            **FREE_PORTS,
-            **INSTANT,
-            "NATS_URL": supervisor.nats_url,
-            "CALLBUS_OWNERSHIP__DRAIN_MS": str(int(WORKER_DRAIN_S * 1000)),
-            "CALLBUS_EDGE__DRAIN_MS": str(int(CALL_DRAIN_S * 1000)),
-        }
-
-    async def start(self, service: str) -> ChildProcess:
-        """One more process of a service; the one that new work goes to from now on."""
-        name = f"{service}-{len(self._all)}"
-        child = ChildProcess(name, MODULES[service], self._environment, self._folder / f"{name}.log")
-        self._all.append(child)
-        await child.start()
-        self.running[service] = child
-        return child
-
-    async def ready(self) -> None:
-        """Until all of them have been heard."""
-        async with asyncio.timeout(30):
-            while not all(child.pid in self.records for child in self.running.values()):
-                assert all(child.pid for child in self.running.values()), "a process has ended"
-                await asyncio.sleep(0.02)
-
-    def sip_port(self) -> int:
-        return int(self.records[self.running["edge"].pid].figures["sip_port"])
-
-    def hear(self, message: Message) -> None:
-        record = codec.decode(message.data, WorkerRecord)
-        self.records[record.process_id] = record
-
-    async def close(self) -> None:
-        for crowd in self.crowds:
-            await crowd.stop()
-        await asyncio.gather(*(child.stop(2 * WORKER_DRAIN_S) for child in self._all))
-
-
-@asynccontextmanager
-async def fleet_of(folder: Path) -> AsyncIterator[Fleet]:
-    """A server with its streams, and one process of each service."""
-    nobody = dict.fromkeys(MODULES, 0)
-    async with running_system(folder, workers=nobody) as supervisor:
-        fleet = Fleet(supervisor, folder)
-        await supervisor.connection.subscribe(heartbeat("*", "*"), fleet.hear)
-        try:
-            for service in MODULES:
-                await fleet.start(service)
-            await fleet.ready()
-            yield fleet
-        finally:
-            await fleet.close()
 
 
 class Conversation:
@@ -209,7 +145,10 @@ async def refused(sip_port: int) -> None:
 
 
 async def test_no_call_and_no_word_is_lost(tmp_path: Path) -> None:
-    async with fleet_of(tmp_path) as fleet:
+    async with fleet_of(tmp_path, ENVIRONMENT) as fleet:
+        for service in MODULES:
+            await fleet.start(service)
+        await fleet.ready()
         callers = await place(fleet, CALLS)
         for stage in ("asr", "llm", "tts"):
             print(f"{stage}: the new worker owned all {CALLS} calls after {await callers.roll(stage):.0f} ms")

@@ -17,7 +17,7 @@ from schemas.session import Owner
 from tests.e2e.system import INSTANT, running_system
 from tests.fakes.crowd import Crowd
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120), pytest.mark.xdist_group("timed")]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240), pytest.mark.xdist_group("timed")]
 
 CALLS = 30
 WORKERS = 3
