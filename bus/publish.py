@@ -66,8 +66,7 @@ _RECORDERS: WeakValueDictionary[int, Recorder] = WeakValueDictionary()
 
 def pending_of_all() -> int:
     """Messages of all recorders of the process that the stream has not confirmed yet. May be asked on any thread."""
-    recorders = (reference() for reference in _RECORDERS.valuerefs())
-    return sum(recorder.pending for recorder in recorders if recorder is not None)
+    return sum(each.pending for reference in _RECORDERS.valuerefs() if (each := reference()) is not None)
 
 
 class _Entry:
