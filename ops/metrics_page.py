@@ -65,9 +65,14 @@ packets has none. The same figures stand in `call.ended` and in `callbus show`.
 ## What it costs
 
 Nothing is done by RTP packet or audio frame beyond counts that the media keeps anyway: an edge carries them into the
-figures once a second and call, spread over the second, and the pacer counts its lateness in its own buckets. A
-histogram costs an observation a turn, a sentence or a message; handlers are timed in any case and count one bucket
-more. Pages are made when they are asked for, on a thread of their own.
+figures once a second and call, spread over the second (3.4 µs each: 0.1 % of a core at 300 calls), and the pacer
+counts its lateness in its own buckets. A histogram costs an observation a turn, a sentence or a message; handlers are
+timed in any case and count one bucket more (0.12 µs of 7.7). A worker asks the server once in 5 to 7 s about its
+queue.
+
+Pages are made when they are asked for, on a thread of their own that lets the event loop go first between two
+figures. After some calls a page has 250 lines (edge) to 650 (asr) and takes 2 to 5 ms; 2000 lines is the most that
+any process comes to. The times are of a busy machine of two cores.
 """
 
 
