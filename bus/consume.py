@@ -20,7 +20,7 @@ from bus.dead_letter import bury
 from bus.errors import BusError, DecodeError
 from bus.fencing import MESSAGE_ID
 from bus.interface import Connection, Message, StoredMessage, Subscription
-from bus.logs import get_logger
+from bus.logs import about_subject, get_logger
 from bus.tracing import GuardedHandler
 from schemas import subjects
 from schemas.audio import AudioFormatError, AudioFrame, unpack_audio
@@ -99,6 +99,11 @@ class CallFeed:
         subscriptions, self._subscriptions = self._subscriptions, []
         for subscription in subscriptions:
             await subscription.close()
+
+    def hear(self, message: Message) -> None:
+        """What is known here without the bus; left out where this feed does not follow it."""
+        if any(subjects.matches(pattern, message.subject) for pattern in self._next_sequence):
+            self._receive(message)
 
     def read_again(self) -> None:
         """Read what the stream holds and was not handed over yet."""
@@ -254,6 +259,13 @@ def _feeds_of(connection: Connection) -> set[CallFeed]:
     return feeds
 
 
+def hand_over(connection: Connection, event: Event) -> None:
+    """Tell every feed of this connection that follows the event's call, and nobody else."""
+    message = Message(subjects.subject_of(event), codec.encode(event), {MESSAGE_ID: event.dedupe_id}, "")
+    for feed in list(_feeds_of(connection)):
+        feed.hear(message)
+
+
 async def follow_call(
     connection: Connection,
     call_id: str,
@@ -366,6 +378,7 @@ async def subscribe_audio(
         except AudioFormatError as error:
             bury(connection, service, message.subject, message.data, str(error))
             return
-        handler(frame)
+        with about_subject(subject):
+            handler(frame)
 
     return await connection.subscribe(subject, receive, pending_limit=AUDIO_PENDING_LIMIT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import queue
 import threading
 from collections.abc import Callable
@@ -23,6 +24,7 @@ class Job:
     def __init__(self, work: Callable[[], Any], done: Callable[[Any, Exception | None], None]) -> None:
         self.work = work
         self.done = done
+        self.context = contextvars.copy_context()
         self.at_work = self.replaced = False
 
 
@@ -94,7 +96,7 @@ class EnginePool:
         result: Any = None
         error: Exception | None = None
         try:
-            result = job.work()
+            result = job.context.run(job.work)
         except Exception as raised:
             error = raised
         with self._lock:
@@ -104,5 +106,5 @@ class EnginePool:
                 self._threads -= 1
         # The loop may have ended while the engine was at work; nobody waits for the result then.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(job.done, result, error)
+            loop.call_soon_threadsafe(job.done, result, error, context=job.context)
         return not job.replaced
