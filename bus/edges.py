@@ -1,9 +1,9 @@
 """Ends the calls of an edge that has died: nobody else would ever say that they are over.
 
 A call's RTP and dialog lie in the memory of one edge. Where that edge has been silent for :data:`LOST_S` and does not
-answer when it is asked, each stage says ``call.ended`` for the calls that it owns. The event's id makes one of them all
-and of what the edge, or whoever restarts it, says itself. An edge that was merely cut off ends such a call when it
-hears of it (``edge.switchboard``).
+answer when it is asked, each stage takes the calls of it that it owns for ended, by its own judgement, and says
+``edge.lost``. An edge that lives writes ``call.ended`` into the record then, which no stage may do, and one that was
+merely cut off hangs up (``edge.switchboard``).
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import Any
 
 from bus import codec
 from bus.clock import wall_us
+from bus.consume import hand_over
 from bus.errors import BusError, BusTimeout, NoResponders
 from bus.heartbeat import ping_subject
 from bus.interface import Connection, Message, Subscription
 from bus.logs import get_logger
 from bus.publish import Recorder
 from schemas import subjects
-from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered, CallResult, EndedBy
+from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered, CallResult, EdgeLost, EndedBy
 
 log = get_logger(__name__)
 
@@ -117,8 +118,20 @@ class EdgeWatch:
             subject = subjects.event_subject(CallAnswered, offered.call_id, offered.tenant)
             message = await self._connection.last(subject)
             answered_us = codec.decode(message.data, CallAnswered).at_us if message is not None else last_heard_us
+        duration_ms = max(0, last_heard_us - answered_us) // 1000
         recorder = Recorder(self._connection, service=self._service)
         recorder.record(
+            EdgeLost(
+                call_id=offered.call_id,
+                tenant=offered.tenant,
+                at_us=wall_us(),
+                edge=offered.edge,
+                silent_ms=(wall_us() - last_heard_us) // 1000,
+                duration_ms=duration_ms,
+            )
+        )
+        hand_over(
+            self._connection,
             CallEnded(
                 call_id=offered.call_id,
                 tenant=offered.tenant,
@@ -127,8 +140,8 @@ class EdgeWatch:
                 result=CallResult.FAILED,
                 reason=EDGE_LOST,
                 ended_by=EndedBy.EDGE,
-                duration_ms=max(0, last_heard_us - answered_us) // 1000,
-            )
+                duration_ms=duration_ms,
+            ),
         )
         await recorder.close(STORE_MS)
 

@@ -28,7 +28,7 @@ COMMANDS: dict[str, dict[str, tuple[str, ...]]] = {
 """Sender -> stage -> commands that it sends there. ``ops`` sends any."""
 
 HEARS: dict[str, tuple[str, ...]] = {
-    "edge": ("call.ended",),
+    "edge": ("edge.lost",),
     "asr": (
         "call.answered", "call.held", "call.ended", "dtmf.in", "vad.*", "asr.preflight", "asr.final", "turn.*",
         "llm.*", "tool.*", "tts.started", "playout.*", "failure",
@@ -42,7 +42,7 @@ HEARS: dict[str, tuple[str, ...]] = {
 """Service -> live events that it follows."""
 
 LOOKS_UP: dict[str, tuple[str, ...]] = {
-    "edge": ("call.ended",),
+    "edge": ("call.ended", "edge.lost"),
     "asr": ("call.offered", "call.answered", "call.ended"),
     "llm": ("call.offered", "call.answered", "call.ended"),
     "tts": ("call.offered", "call.answered", "call.ended"),
@@ -149,7 +149,7 @@ def _stage(name: str) -> tuple[tuple[Right, ...], tuple[Right, ...]]:
         Right(f"{API}.DIRECT.GET.KV_owners", "who owns what, when it begins to watch"),
         Right(f"hb.{name}.*.ping", "whether another worker lives"),
         Right("hb.edge.*.ping", "whether an edge lives"),
-        Right("call.*.*.call.ended", "in place of an edge that has died"),
+        Right("call.*.*.edge.lost", "tells edges that one of them is gone; they believe it only if they miss it too"),
         Right(f"_INBOX_{name}.ask.>", "answers to another worker of the stage"),
         *_last(name=name),
     ]

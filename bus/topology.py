@@ -38,7 +38,7 @@ BINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 READS_COPY = {"tts": CALLS_TTS}
 """Service -> the stream that it reads a call's events from, where that is not CALLS."""
 
-HISTORY_DOMAINS = ("call", "dtmf", "vad", "asr", "turn", "llm", "tool", "tts", "playout")
+HISTORY_DOMAINS = ("call", "edge", "dtmf", "vad", "asr", "turn", "llm", "tool", "tts", "playout")
 """Domains of events that outlive the audio; ``rec`` is left out. ``failure`` has no second token and stands apart."""
 
 RESERVED_BYTES = 1_073_741_824

@@ -27,7 +27,7 @@ from schemas.session import Stage
 
 log = get_logger(__name__)
 
-HEARD = ("call.ended",)
+HEARD = ("edge.lost",)
 """Events of all calls that an edge follows: what another process says of a call that is its own."""
 
 FIGURES_INTERVAL_S = 1.0
@@ -79,6 +79,7 @@ class EdgeProcess:
             settings=context.settings.ownership,
             slots=self._settings.max_calls,
         )
+        self.switchboard.hears = lambda edge: any(edge == each.worker for each in self._workers.workers("edge"))
         self._figures_task: asyncio.Task[None] | None = None
         self._ends: Subscription
 
@@ -98,7 +99,7 @@ class EdgeProcess:
         raise_priority(self._settings.niceness, self._settings.realtime)
         await self._workers.start()
         self._ends = await follow_all(
-            self._context.connection, HEARD, self.switchboard.on_ended_elsewhere, service="edge"
+            self._context.connection, HEARD, self.switchboard.on_edge_lost, service="edge"
         )
         callers_are_heard()
         await self.switchboard.signalling.start(self._settings.sip_port, tcp=self._settings.sip_tcp)

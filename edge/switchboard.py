@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from bus.clock import uuid7_hex
+from bus.clock import uuid7_hex, wall_us
+from bus.edges import LOST_S
 from bus.errors import BusError
 from bus.interface import Connection
 from bus.logs import about_call, get_logger
 from bus.metrics import calls as figures
+from bus.publish import Recorder
 from config.settings import EdgeSection
 from edge import admission
 from edge.admission import Admission, Refusal
 from edge.call import Call, reject, warning_header
-from edge.call_bus import CallBus
+from edge.call_bus import CLOSE_TIMEOUT_MS, CallBus
 from edge.call_media import CallMedia
 from edge.net.pacer import Pacer
 from edge.net.ports import PortPool, PortsExhaustedError
@@ -28,7 +31,7 @@ from edge.sip.errors import NotAcceptable, UsageError
 from edge.sip.negotiation import LocalMedia, OfferAnswer
 from edge.summary import tell_call
 from schemas.base import Event
-from schemas.call import EDGE_LOST, CallEnded, CallResult, EndedBy
+from schemas.call import EDGE_LOST, CallEnded, CallResult, EdgeLost, EndedBy
 from schemas.subjects import event_subject
 
 log = get_logger(__name__)
@@ -60,6 +63,7 @@ class Switchboard:
         self._admission = admission
         self._ports = ports
         self._now = now
+        self.hears: Callable[[str], bool] = lambda edge: False
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: dict[asyncio.Task[None], CallBus] = {}
         self._bus_lost_at: float | None = None
@@ -195,25 +199,60 @@ class Switchboard:
     def _bus_back(self) -> None:
         if self._bus_lost_at is None:
             return
-        gap_ms = round((self._now() - self._bus_lost_at) * 1000)
+        gap_s = self._now() - self._bus_lost_at
+        gap_ms = round(gap_s * 1000)
         self._bus_lost_at = None
         for call in self.calls.values():
             call.bus.fail("bus_disconnected", gap_ms=gap_ms)
-        task = asyncio.get_running_loop().create_task(self._end_what_was_given_up(), name="given-up")
+        self._spawn(self._end_what_was_given_up(gap_s), "given-up")
+
+    async def _end_what_was_given_up(self, gap_s: float) -> None:
+        """The bus was away: the stages may have let go of a call, or somebody ended its record, unheard by this edge.
+        What stages say counts only where they can have missed this edge for so long."""
+        signs: list[type[Event]] = [CallEnded, *([EdgeLost] if gap_s >= LOST_S / 2 else [])]
+        for call in list(self.calls.values()):
+            for sign in signs:
+                with contextlib.suppress(BusError):
+                    message = await self._connection.last(event_subject(sign, call.call_id, call.bus.tenant))
+                    if message is not None and call.handle in self.calls:
+                        call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)
+
+    def on_edge_lost(self, event: Event) -> None:
+        """A stage lets go of a call because its edge is gone (``bus.edges``).
+
+        Believed only where that edge is not heard here either, or a stage could end any call. Where it is this one,
+        which was frozen or cut off, its callers have nobody who answers them; another one can't write the end of its
+        call any more.
+        """
+        if not isinstance(event, EdgeLost):
+            return
+        if self.hears(event.edge):
+            log.warning("edge_not_lost", message=f"a stage says that edge {event.edge} is gone, but it is heard here")
+            return
+        own = [call for call in self.calls.values() if call.call_id == event.call_id]
+        for call in own:
+            call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)
+        if not own and event.edge != self._edge:
+            self._spawn(self._end_record(event), "end-of-a-lost-call")
+
+    async def _end_record(self, lost: EdgeLost) -> None:
+        """Say the end of another edge's call. All edges do; the event's id makes one of them."""
+        recorder = Recorder(self._connection, service="edge")
+        recorder.record(
+            CallEnded(
+                call_id=lost.call_id,
+                tenant=lost.tenant,
+                at_us=wall_us(),
+                edge=lost.edge,
+                result=CallResult.FAILED,
+                reason=EDGE_LOST,
+                ended_by=EndedBy.EDGE,
+                duration_ms=lost.duration_ms,
+            )
+        )
+        await recorder.close(CLOSE_TIMEOUT_MS)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _end_what_was_given_up(self) -> None:
-        """The bus was away: a call may have been ended without this edge hearing of it."""
-        for call in list(self.calls.values()):
-            with contextlib.suppress(BusError):
-                message = await self._connection.last(event_subject(CallEnded, call.call_id, call.bus.tenant))
-                if message is not None:
-                    call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)
-
-    def on_ended_elsewhere(self, event: Event) -> None:
-        """A ``call.ended`` of any edge. The stages say it where they take an edge for dead (``bus.edges``): one that
-        lives all the same has callers whom nobody answers any more."""
-        if isinstance(event, CallEnded) and event.reason == EDGE_LOST:
-            for call in [each for each in self.calls.values() if each.call_id == event.call_id]:
-                call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)

@@ -143,6 +143,7 @@ BY_FIELD: dict[str, Any] = {
 
 BY_MESSAGE: dict[str, dict[str, Any]] = {
     "call.ended": {"duration_ms": 23300},
+    "edge.lost": {"edge": "edge-1f3a90c2", "silent_ms": 15200, "duration_ms": 23300},
     "call.transferred": {"result": "connected"},
     "dtmf.in": {"duration_ms": 120},
     "vad.stopped": {"media_time_ms": 5012},

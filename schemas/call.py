@@ -10,7 +10,7 @@ import msgspec
 from schemas.base import Event, NonNegative
 
 EDGE_LOST = "edge_lost"
-"""Reason of a ``call.ended`` that others say for an edge that died with the call."""
+"""Reason of the ``call.ended`` of a call whose edge died, or was cut off for so long that the stages let go of it."""
 
 
 class CallResult(StrEnum):
@@ -149,6 +149,19 @@ class CallEnded(Event, frozen=True, kw_only=True, tag="call.ended.v1"):
     duration_ms: NonNegative = 0
     setup: SetupTimes = SetupTimes()
     media: MediaCounts = MediaCounts()
+
+
+class EdgeLost(Event, frozen=True, kw_only=True, tag="edge.lost.v1"):
+    """A stage lets go of a call because its edge is gone. Said to edges: one that lives records the call's end, and the
+    one that is meant, where it was only cut off, hangs up. No stage may end the record of a call itself.
+
+    Attributes:
+        silent_ms: since when the edge was not heard.
+    """
+
+    edge: str
+    silent_ms: NonNegative = 0
+    duration_ms: NonNegative = 0
 
 
 class DtmfIn(Event, frozen=True, kw_only=True, tag="dtmf.in.v1"):

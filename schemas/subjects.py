@@ -17,7 +17,7 @@ _TOKEN = re.compile(TOKEN_PATTERN)
 
 EVENT_TYPES: tuple[type[Event], ...] = (
     call.CallOffered, call.CallAnswered, call.CallHeld, call.CallTransferred, call.CallEnded,
-    call.DtmfIn,
+    call.EdgeLost, call.DtmfIn,
     vad.VadStarted, vad.VadStopped,
     asr.AsrPartial, asr.AsrPreflight, asr.AsrFinal,
     turn.TurnStarted, turn.TurnEnded, turn.TurnInterrupted, turn.TurnResumed, turn.TurnAway,
@@ -44,7 +44,7 @@ EVENT_BY_NAME: dict[str, type[Event]] = {type_name(t): t for t in EVENT_TYPES}
 
 SPEAKERS: dict[str, str] = {
     "call": "edge", "dtmf": "edge", "rec": "edge", "playout": "edge", "vad": "asr", "asr": "asr", "turn": "asr",
-    "llm": "llm", "tool": "llm", "tts": "tts", "failure": "any",
+    "llm": "llm", "tool": "llm", "tts": "tts", "failure": "any", "edge": "any",
 }  # fmt: skip
 """First part of an event's name -> the stage that says it."""
 

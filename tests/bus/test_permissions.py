@@ -95,8 +95,8 @@ async def test_nobody_but_ops_makes_changes_or_deletes_streams_and_consumers(use
 async def test_each_says_its_own_events_and_no_others(user: str, visitors: Visitors) -> None:
     for name in EVENT_BY_NAME:
         speaker = SPEAKERS[name.split(".")[0]]
-        own = speaker == user or (speaker == "any" and user in SERVICES)
-        own = own or (name == "call.ended" and user in permissions.STAGES)  # in place of an edge that has died
+        own = speaker == user or (name == "failure" and user in SERVICES)
+        own = own or (name == "edge.lost" and user in permissions.STAGES)
         assert await visitors[user].may_publish(subjects.event_subject(name, "none"), b"{}") is own, name
     for way in ("in", "out"):
         assert await visitors[user].may_publish(subjects.recording(way, "none"), b"") is (user == "edge")
@@ -270,6 +270,6 @@ async def test_the_table_follows_what_the_stages_follow() -> None:
     assert (*LLM_FOLLOWS,) == permissions.HEARS["llm"]
     assert (*TTS_CALL_FOLLOWS,) == permissions.HEARS["tts"] == TTS_FOLLOWS
     said = {name for user in SERVICES for name in permissions.said_by(user)}
-    assert said == set(EVENT_BY_NAME) - {"failure"}
+    assert said == set(EVENT_BY_NAME) - {"failure", "edge.lost"}
     words = [name for name in EVENT_BY_NAME if name.split(".")[0] in ("asr", "tool", "dtmf") or name == "turn.ended"]
     assert not [name for name in words if any(matches(pattern, name) for pattern in TTS_FOLLOWS)]

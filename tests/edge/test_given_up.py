@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from bus import codec
@@ -11,11 +13,14 @@ from bus.fencing import MESSAGE_ID
 from bus.memory import MemoryServer
 from edge.sip import events as sip
 from schemas import subjects
-from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallResult, EndedBy
+from schemas.base import Event
+from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallResult, EdgeLost, EndedBy
 from tests.edge.harness import Edge, running_edge, until
 from tests.fakes.caller import Caller
 
 pytestmark = pytest.mark.integration
+
+OTHER_CALL = "0192f0c0aaaa7bbb8ccceeeeeeeeeeee"
 
 
 def end_of(edge: Edge) -> CallEnded:
@@ -29,18 +34,60 @@ def end_of(edge: Edge) -> CallEnded:
     )
 
 
-async def test_a_call_that_others_ended_is_hung_up() -> None:
+def lost(edge: Edge, name: str = "edge-test", call_id: str = "") -> EdgeLost:
+    return EdgeLost(call_id=call_id or edge.observer.call_id, at_us=wall_us(), edge=name, silent_ms=15_000)
+
+
+async def say(edge: Edge, event: Event) -> None:
+    await edge.observer.connection.store(subjects.subject_of(event), codec.encode(event), {MESSAGE_ID: event.dedupe_id})
+
+
+async def test_a_call_that_the_stages_let_go_of_is_hung_up() -> None:
+    """This edge did not hear itself either: it was frozen, or cut off."""
     server = MemoryServer()
     connection = server.connect("edge")
     async with running_edge(connection, server.connect("observer")) as edge, Caller() as caller, Caller() as other:
-        await follow_all(connection, ("call.ended",), edge.board.on_ended_elsewhere, service="edge")
+        await follow_all(connection, ("edge.lost",), edge.board.on_edge_lost, service="edge")
         await caller.dial(edge.port)
         await edge.observer.wait_for(CallAnswered)
-        end = end_of(edge)
+        said = lost(edge)
         await other.dial(edge.port)
-        await edge.observer.connection.store(subjects.subject_of(end), codec.encode(end), {MESSAGE_ID: end.dedupe_id})
+        await say(edge, said)
         await caller.wait_for(sip.CallHungUp)
         await until(lambda: len(edge.board.calls) == 1)
+
+
+async def test_a_stage_can_not_end_the_call_of_an_edge_that_lives() -> None:
+    server = MemoryServer()
+    connection = server.connect("edge")
+    async with running_edge(connection, server.connect("observer")) as edge, Caller() as caller:
+        edge.board.hears = lambda name: name in ("edge-test", "edge-2")
+        await follow_all(connection, ("edge.lost",), edge.board.on_edge_lost, service="edge")
+        await caller.dial(edge.port)
+        await edge.observer.wait_for(CallAnswered)
+        await say(edge, lost(edge))
+        await say(edge, lost(edge, "edge-2", OTHER_CALL))
+        await asyncio.sleep(0.3)
+        assert len(edge.board.calls) == 1
+        assert not server.streams["CALLS"].read("call.*.*.call.ended")
+        # A moment without the bus is no reason to believe it.
+        connection.interrupt()
+        await asyncio.sleep(0.1)
+        connection.restore()
+        await asyncio.sleep(0.3)
+        assert len(edge.board.calls) == 1
+
+
+async def test_an_edge_ends_the_record_of_one_that_died() -> None:
+    server = MemoryServer()
+    connection = server.connect("edge")
+    async with running_edge(connection, server.connect("observer")) as edge:
+        await follow_all(connection, ("edge.lost",), edge.board.on_edge_lost, service="edge")
+        await say(edge, lost(edge, "edge-dead", OTHER_CALL))
+        await until(lambda: bool(server.streams["CALLS"].read("call.*.*.call.ended")))
+        (message,) = server.streams["CALLS"].read("call.*.*.call.ended")
+        end = codec.decode(message.data, CallEnded)
+        assert (end.call_id, end.edge, end.reason, end.result) == (OTHER_CALL, "edge-dead", EDGE_LOST, "failed")
 
 
 async def test_a_call_that_was_ended_while_the_bus_was_away_is_hung_up() -> None:

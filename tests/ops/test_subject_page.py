@@ -58,7 +58,7 @@ def test_who_hears_what() -> None:
     assert subject_page.heard_by("turn.ended") == ["asr", "llm"]
     assert subject_page.heard_by("llm.sentence") == ["asr", "llm", "tts"]
     assert subject_page.heard_by("asr.partial") == []
-    assert "edge" in subject_page.heard_by("call.ended")
+    assert subject_page.heard_by("edge.lost") == ["edge"]
 
 
 def test_every_pattern_of_a_stage_names_an_event() -> None:

@@ -32,6 +32,7 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
             loss_share=0.00333, mos_in=4.25, mos_out=4.375, out_loss_share=0.0125, out_jitter_ms=2.25, round_trip_ms=31.5,
         ),
     ),
+    call.EdgeLost(**BASE, edge="edge-1", silent_ms=15200, duration_ms=23300),
     call.DtmfIn(**BASE, press=3, digit="#", duration_ms=120, media_time_ms=4200, source="info"),
     vad.VadStarted(**BASE, media_time_ms=2100, turn=1),
     vad.VadStopped(**BASE, media_time_ms=3900, turn=1),
