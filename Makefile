@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := ops/requirements
 TEST_WORKERS ?= 2
 
-.PHONY: help demo engines test check lint types contracts unit coverage matrix chaos bench nats images compose-test documents format clean
+.PHONY: help demo engines test check lint types contracts unit coverage matrix chaos bench nats images compose-test hadolint push dist release-notes documents format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /  make \1\t/' | expand -t 22
@@ -63,6 +63,22 @@ images: ## build the images of every service (docs/compose.md)
 compose-test: $(VENV)/.development ## docker compose with real containers: calls, rights, ports, secrets, hot reload; five minutes
 	CALLBUS_TEST_DOCKER=1 $(BIN)/pytest -v tests/e2e/test_compose.py tests/e2e/test_compose_dev.py $(PYTEST)
 
+hadolint: $(VENV)/.development ## the Dockerfile's style
+	$(BIN)/hadolint Dockerfile
+
+push: ## push the images of `make images`: make push REGISTRY=registry.example.org/team
+	@test -n "$(REGISTRY)" || { echo "callbus: say where to: make push REGISTRY=registry.example.org/team"; exit 1; }
+	docker compose --profile tools config --images | grep '^callbus/' | sort -u | while read -r image; do \
+		docker tag "$$image" "$(REGISTRY)/$$image" && docker push "$(REGISTRY)/$$image" || exit 1; done
+
+dist: $(VENV)/.runtime ## wheel and source archive, in dist/
+	$(BIN)/uv build --python $(BIN)/python --no-build-isolation --out-dir dist
+
+release-notes: ## what CHANGELOG.md says of a version, which must be that of pyproject.toml: make release-notes VERSION=0.1.0
+	@grep -qx 'version = "$(VERSION)"' pyproject.toml || { echo "callbus: pyproject.toml has another version than '$(VERSION)'" >&2; exit 1; }
+	@awk -v head="## $(VERSION)" '/^## /{ on = index($$0, head) == 1; next } on' CHANGELOG.md | grep . || \
+		{ echo "callbus: CHANGELOG.md says nothing of $(VERSION)" >&2; exit 1; }
+
 documents: $(VENV)/.development ## make the generated documents anew
 	$(BIN)/callbus schema --asyncapi > docs/asyncapi.json
 	$(BIN)/callbus schema --turn-machine > docs/turn-machine.md
@@ -78,7 +94,7 @@ format: $(VENV)/.development ## let ruff write its format
 	$(BIN)/ruff format .
 
 clean: ## remove the environment and everything made
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis bench-results build *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis bench-results build dist *.egg-info
 
 $(VENV)/.bootstrap: $(REQUIREMENTS)/bootstrap.txt
 	@echo "callbus: making $(VENV) with $(PYTHON)"
@@ -106,4 +122,5 @@ $(VENV)/.development: $(VENV)/.runtime $(REQUIREMENTS)/development.txt
 # Every module by its hash in go.sum; no list of versions is asked for.
 $(VENV)/tools/nats: ops/natscli/go.mod ops/natscli/go.sum
 	@command -v go >/dev/null || { echo "callbus: needs Go 1.24 or newer to build the nats command line"; exit 1; }
+	@mkdir -p $(@D)
 	cd ops/natscli && go build -mod=readonly -trimpath -o ../../$@ github.com/nats-io/natscli/nats
