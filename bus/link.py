@@ -6,7 +6,6 @@ Below it stands ``bus.wire`` (nats-py), above it ``bus.client`` (what the rest o
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -196,7 +195,8 @@ class Link:
                 callback(*arguments)
             except Exception as error:
                 self.listener_errors += 1
-                sys.stderr.write(f"callbus: {callback.__name__} failed: {error!r}\n")
+                text = f"{callback.__name__} of the connection failed"
+                log.error("bus_callback_failed", message=text, exc_info=error)
 
         return guarded
 

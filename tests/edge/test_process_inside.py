@@ -12,14 +12,15 @@ import msgspec
 import pytest
 
 from bus import codec
-from bus.memory import MemoryServer
+from bus.heartbeat import Heartbeat
+from bus.memory import MemoryConnection, MemoryServer
 from bus.service import ServiceContext
 from config.settings import EdgeSection, OwnershipSection, Settings
 from edge import __main__ as program
 from edge import process
 from edge.process import EdgeProcess, drain_ms, main, raise_file_limit, wait_until
 from schemas import call
-from schemas.session import WorkerRecord
+from schemas.session import Stage, WorkerRecord
 from tests.edge.harness import LOCAL, Observer, until
 from tests.fakes.caller import HOST, Caller
 
@@ -137,3 +138,30 @@ def test_the_program_runs_the_service(monkeypatch: pytest.MonkeyPatch, capsys: p
         program.main(["--help"])
     assert stopped.value.code == 0
     assert "CALLBUS_EDGE__MAX_CALLS" in capsys.readouterr().out
+
+
+async def test_an_edge_is_ready_while_a_worker_of_each_required_stage_is_heard() -> None:
+    server = MemoryServer()
+    inside = context(server, msgspec.structs.replace(LOCAL, required_stages="asr,tts"))
+    running = asyncio.create_task(main(inside))
+    worker = server.connect("worker")
+    tts = inside_heartbeat(inside, worker, Stage.TTS)
+    asr = inside_heartbeat(inside, worker, Stage.ASR)
+
+    def why() -> str:
+        inside.health.beat()
+        return str(inside.health.ready()["why"])
+
+    await until(lambda: inside.health.is_ready)
+    assert why().startswith("edge refuses calls: no asr worker is heard; start one, or see why it does not come")
+    asr.beat()
+    await until(lambda: "no tts worker" in why(), 1.0)
+    tts.beat()
+    await until(lambda: not why(), 1.0)
+    await until(lambda: "no asr worker" in why(), 3.0)
+    inside.stopping.set()
+    await running
+
+
+def inside_heartbeat(inside: ServiceContext, connection: MemoryConnection, stage: Stage) -> Heartbeat:
+    return Heartbeat(connection, stage, f"{stage.value}-1", settings=inside.settings.ownership, slots=4)

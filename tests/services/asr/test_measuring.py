@@ -21,7 +21,7 @@ from schemas.playout import (
 )
 from schemas.tts import TtsStarted
 from schemas.turn import TurnEnded, TurnInterrupted, TurnMeasured
-from services.asr.measuring import Measured, TurnMeasures
+from services.asr.measuring import Measured, TurnFacts, TurnMeasures
 
 pytestmark = pytest.mark.unit
 
@@ -356,3 +356,15 @@ def test_turns_that_are_not_measured_yet_can_be_looked_at() -> None:
     for event in ended():
         measures.fold(event)
     assert [each.end_of_turn_delay_ms for each in measures.open_turns()] == [500.0]
+
+
+def test_facts_of_a_turn_for_its_line() -> None:
+    measures = TurnMeasures()
+    final, end = ended(2)
+    interrupted = TurnInterrupted(**at(4100), turn=2, utterance_id=100, speech_start_ms=4000)
+    for event in (final, end, interrupted, sentence(200), done(200, engine="scripted"), audio(200), started(200, 4600)):
+        measures.fold(event)
+    facts = measures.facts(2)
+    assert (facts.why, facts.interrupted_agent) == ("silence", True)
+    assert facts.engines["llm"] == "scripted"
+    assert measures.facts(7) == TurnFacts(engines={"asr": "", "llm": "", "tts": ""})
