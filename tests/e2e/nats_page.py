@@ -11,7 +11,7 @@ HEADING = "## With the nats command line"
 ELIDED = "..."
 UNTIL_CTRL_C = (
     "nats sub 'call.", "nats sub call.default.CALL.rec.in", "nats sub replay.", "nats sub 'dead_letter.",
-    "nats kv watch", "nats consumer next",
+    "nats sub 'hb.", "nats consumer next",
 )  # fmt: skip
 """Beginnings of commands that go on until Ctrl-C."""
 

@@ -27,6 +27,7 @@ from tests.fakes.crowd import Crowd
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
 STAGES = {"edge", "asr", "llm", "tts"}
+LIVE_SECTIONS = ("Watch calls live", "The way of a command")
 LIVE_S = 3.0
 REPLAY_S = 3.0
 
@@ -81,16 +82,15 @@ class Looking:
         to = self.client.new_inbox()
         subscription = await self.client.subscribe(to)
         headers = {"Nats-Trace-Dest": to, "Nats-Trace-Only": "true"}
-        await self.client.publish(f"call.default.{self.call_id}.turn.ended", headers=headers)
+        await self.client.publish(f"rt.default.{self.call_id}.control.edge.pause", headers=headers)
         seen = json.loads((await subscription.next_msg(timeout=5)).data)
         await subscription.unsubscribe()
         reached = {event.get("name", "").split("-")[0] for event in seen["events"] if event["type"] == "eg"}
-        assert {"asr", "llm"} <= reached
-        assert any(event["type"] == "js" and event["stream"] == "CALLS" for event in seen["events"])
+        assert reached == {"edge"}
 
     async def owners(self) -> None:
-        keys = await (await self.stream.key_value("owners")).keys()
-        assert set(keys) == {f"{stage}.{self.call_id}" for stage in ("asr", "llm", "tts")}
+        held = await self._subjects("KV_owners", "$KV.owners.>")
+        assert set(held) == {f"$KV.owners.{stage}.{self.call_id}" for stage in ("asr", "llm", "tts")}
 
     async def owner(self) -> None:
         entry = await (await self.stream.key_value("owners")).get(f"asr.{self.call_id}")
@@ -111,14 +111,23 @@ class Looking:
         if held:
             assert held[f"call.default.{self.call_id}.rec.in"] > 10
 
-    async def _stored(self, subject: str, stream: str = "CALLS") -> list[Any]:
-        count = sum((await self._subjects(stream, subject)).values())
-        reader = await self.stream.subscribe(subject, stream=stream, ordered_consumer=True)
-        return [await reader.next_msg(timeout=5) for _ in range(count)]
+    async def _fetched(self, stream: str, pattern: str, batch: int) -> list[Any]:
+        """A batch of stored messages, as the page asks for it."""
+        wanted = {"seq": 1, "next_by_subj": pattern, "batch": batch}
+        page = next(each.command for each in shown() if f"DIRECT.GET.{stream}" in each.command)
+        assert json.dumps(wanted).replace(self.call_id, "CALL") in page
+        to = self.client.new_inbox()
+        subscription = await self.client.subscribe(to)
+        await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", json.dumps(wanted).encode(), reply=to)
+        found = []
+        while (message := await subscription.next_msg(timeout=5)).headers.get("Status") != "204":
+            found.append(message)
+        await subscription.unsubscribe()
+        return found
 
     async def events(self) -> None:
-        messages = await self._stored(f"call.*.{self.call_id}.>")
-        names = [message.subject.split(".", 3)[3] for message in messages if ".rec." not in message.subject]
+        messages = await self._fetched("HISTORY", f"call.*.{self.call_id}.>", 1000)
+        names = [message.headers["Nats-Subject"].split(".", 3)[3] for message in messages]
         assert (names[0], names[-1]) == ("call.offered", "call.ended")
 
     async def last_final(self) -> None:
@@ -149,7 +158,7 @@ class Looking:
             "deliver_subject": f"replay.{self.call_id}", "deliver_policy": "all", "replay_policy": "original",
             "ack_policy": "none", "inactive_threshold": 60_000_000_000,
         }  # fmt: skip
-        page = next(each.command for each in shown() if "$JS.API" in each.command)
+        page = next(each.command for each in shown() if "CONSUMER.CREATE" in each.command)
         assert re.findall(r"'(\{.*\})'", page) == [
             json.dumps({"stream_name": "CALLS", "config": wanted}).replace(self.call_id, "CALL")
         ]
@@ -164,7 +173,7 @@ class Looking:
         assert len(voice) == pytest.approx(REPLAY_S * 8000, rel=0.25)
 
     async def save_voice(self) -> None:
-        messages = await self._stored(f"call.default.{self.call_id}.rec.in")
+        messages = await self._fetched("CALLS", f"call.*.{self.call_id}.rec.in", 10_000)
         voice = b"".join(message.data[16:] for message in messages)
         assert len(voice) > 8000 and self.sent.startswith(voice)
         (self._folder / "caller.ulaw").write_bytes(voice)
@@ -188,23 +197,17 @@ class Looking:
         entry = await (await self.stream.key_value("calls")).get(self.call_id)
         assert json.loads(entry.value)["status"] == "COMPLETED"
 
-    async def history(self) -> None:
-        entries = await (await self.stream.key_value("calls")).history(self.call_id)
-        assert json.loads(entries[-1].value)["session_id"] == self.call_id
-
     async def context(self) -> None:
         entry = await (await self.stream.key_value("context")).get(self.call_id)
         assert json.loads(entry.value)["conversation_history"]
 
     async def workers(self) -> None:
-        keys = await (await self.stream.key_value("workers")).keys()
-        assert {key.split(".")[0] for key in keys} == STAGES
+        held = await self._subjects("KV_workers", "$KV.workers.>")
+        assert {key.split(".")[2] for key in held} == STAGES
 
-    async def watch_workers(self) -> None:
-        watcher = await (await self.stream.key_value("workers")).watchall()
-        entry = await watcher.updates(timeout=5)
-        await watcher.stop()
-        assert entry is not None and json.loads(entry.value)["type"] == "session.worker.v1"
+    async def heartbeats(self) -> None:
+        messages = await self._heard("hb.*.*", 1.0)
+        assert {json.loads(message.data)["stage"] for message in messages} == STAGES
 
     async def _services(self, verb: str) -> dict[str, Any]:
         to = self.client.new_inbox()
@@ -239,7 +242,7 @@ class Looking:
         assert infos["CALLS"].state.messages > infos["HISTORY"].state.messages > 10
 
     async def dead_letters(self) -> None:
-        assert await self._stored("dead_letter.>", "DEAD_LETTERS") == []
+        assert await self._subjects("DEAD_LETTERS", "dead_letter.>") == {}
 
     # --- erase -------------------------------------------------------------------------------------------------------
 
@@ -257,6 +260,10 @@ class Looking:
         with pytest.raises(KeyNotFoundError):
             await values.get(self.call_id)
 
+    async def erase_copy(self) -> None:
+        await self.stream.purge_stream("CALLS_TTS", subject=f"call.*.{self.call_id}.>")
+        assert await self._subjects("CALLS_TTS", f"call.*.{self.call_id}.>") == {}
+
     async def erase_session(self) -> None:
         await self._purge("calls")
 
@@ -269,29 +276,28 @@ class Looking:
 
 EQUIVALENTS: dict[str, Callable[[Looking], Awaitable[None]]] = {
     "nats context save callbus": Looking.connect,
+    "nats trace rt.default.CALL.control.edge.pause": Looking.trace,
     "nats sub 'call.>'": Looking.watch_all,
     "nats sub 'call.*.CALL.>'": Looking.watch_one,
     "nats sub 'call.*.*.turn.ended'": Looking.watch_kind,
     "nats sub call.default.CALL.rec.in": Looking.listen_in,
-    "nats trace call.default.CALL.turn.ended": Looking.trace,
-    "nats kv ls owners": Looking.owners,
+    "nats stream subjects KV_owners": Looking.owners,
     "nats kv get owners": Looking.owner,
     "nats stream subjects CALLS 'call.*.*.call.offered'": Looking.calls,
     "nats stream subjects CALLS 'call.*.CALL.>'": Looking.subjects,
-    "nats sub --stream CALLS --all --wait 2s 'call.*.CALL.>'": Looking.events,
+    "nats req '$JS.API.DIRECT.GET.HISTORY'": Looking.events,
     "nats stream get CALLS -S call.default.CALL.asr.final": Looking.last_final,
     "nats consumer add HISTORY replay-CALL": Looking.make_replay,
     "nats consumer next HISTORY replay-CALL": Looking.take_replay,
     "nats req '$JS.API.CONSUMER.CREATE.CALLS.voice-CALL'": Looking.make_voice,
     "nats sub replay.CALL": Looking.hear_voice,
-    "nats sub --stream CALLS --all --wait 2s call.default.CALL.rec.in": Looking.save_voice,
+    "nats req '$JS.API.DIRECT.GET.CALLS'": Looking.save_voice,
     "sox -t ul -r 8000 -c 1 caller.ulaw caller.wav": Looking.make_wav,
     "nats kv ls": Looking.buckets,
     "nats kv get calls": Looking.session,
-    "nats kv history calls": Looking.history,
     "nats kv get context": Looking.context,
-    "nats kv ls workers": Looking.workers,
-    "nats kv watch workers": Looking.watch_workers,
+    "nats stream subjects KV_workers": Looking.workers,
+    "nats sub 'hb.*.*'": Looking.heartbeats,
     "nats service ls": Looking.services,
     "nats service ping": Looking.services,
     "nats service info asr": Looking.service_info,
@@ -299,9 +305,10 @@ EQUIVALENTS: dict[str, Callable[[Looking], Awaitable[None]]] = {
     "nats consumer report CALLS": Looking.queues,
     "nats consumer info CALLS asr-assign": Looking.queue,
     "nats stream ls": Looking.streams,
-    "nats sub --stream DEAD_LETTERS": Looking.dead_letters,
+    "nats stream subjects DEAD_LETTERS": Looking.dead_letters,
     "nats stream purge CALLS": Looking.erase_calls,
     "nats stream purge HISTORY": Looking.erase_history,
+    "nats stream purge CALLS_TTS": Looking.erase_copy,
     "nats kv purge calls": Looking.erase_session,
     "nats kv purge context": Looking.erase_context,
 }
@@ -339,7 +346,7 @@ async def test_every_command_of_the_page_by_nats_py(tmp_path: Path) -> None:
         client = await nats.connect(supervisor.nats_url)
         try:
             looking = Looking(client, call.call_id, tmp_path)
-            live = [equivalent(each.command)(looking) for each in page if each.section == "Watch calls live"]
+            live = [equivalent(each.command)(looking) for each in page if each.section in LIVE_SECTIONS]
             listening = asyncio.gather(*live)
             await asyncio.sleep(0.2)
             crowd.callers[0].speak(40)
@@ -349,7 +356,7 @@ async def test_every_command_of_the_page_by_nats_py(tmp_path: Path) -> None:
             await asyncio.sleep(1.0)
             looking.sent = b"".join(crowd.callers[0].sent)
             for each in page:
-                if each.section != "Watch calls live":
+                if each.section not in LIVE_SECTIONS:
                     await equivalent(each.command)(looking)
         finally:
             await client.close()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import nats
 import pytest
+from nats.aio.client import Client
 
 from ops.session import offered_calls
 from ops.supervisor import Supervisor
@@ -28,7 +29,9 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("nats") is None, reason="the nats command line (natscli) is not on the PATH"),
 ]
 
-LIVE_SECTION = "Watch calls live"
+LIVE_SECTIONS = ("Watch calls live", "The way of a command")
+OPS_SECTIONS = ("Replay a call at its original speed", "The way of a command", "Erase one call")
+"""What the user ``inspect`` may not do; the page says how ``ops`` does it."""
 LIVE_S = 14
 """Longer than the caller's first turn takes."""
 REPLAY_S = 6
@@ -49,7 +52,9 @@ class Shell:
 
     async def run(self, each: Shown, seconds: float) -> str:
         """Its output, after it ended or ``seconds``; what the page shows must be in it."""
+        context = " --context callbus-ops" if each.section in OPS_SECTIONS and each.command.startswith("nats") else ""
         command = re.sub(r"\bCALL\b", self.call_id, each.command).replace("nats://127.0.0.1:4222", self._url)
+        command += context
         # SIGINT is Ctrl-C, and -k for what does not listen to it.
         line = f"timeout -k 2 -s INT {seconds} {command}" if each.endless else command
         process = await asyncio.create_subprocess_exec(
@@ -84,9 +89,15 @@ async def a_call(supervisor: Supervisor) -> AsyncIterator[tuple[str, asyncio.sub
         await caller.communicate()
 
 
-async def recording(url: str, call_id: str) -> bytes:
+async def as_ops(supervisor: Supervisor, folder: Path) -> Client:
+    """A plain client that is the user ``ops``."""
+    seed = folder / "keys" / "ops" / "ops.nk"
+    return await nats.connect(supervisor.nats_url, nkeys_seed=str(seed), inbox_prefix="_INBOX_ops")
+
+
+async def recording(supervisor: Supervisor, folder: Path, call_id: str) -> bytes:
     """The caller's audio as it is stored, read with a plain client."""
-    client = await nats.connect(url)
+    client = await as_ops(supervisor, folder)
     try:
         stream = client.jetstream()
         subject = f"call.default.{call_id}.rec.in"
@@ -97,13 +108,13 @@ async def recording(url: str, call_id: str) -> bytes:
         await client.close()
 
 
-async def left_of(url: str, call_id: str) -> list[str]:
+async def left_of(supervisor: Supervisor, folder: Path, call_id: str) -> list[str]:
     """Subjects and keys that still hold something of a call."""
-    client = await nats.connect(url)
+    client = await as_ops(supervisor, folder)
     try:
         stream = client.jetstream()
         found = []
-        for name in ("CALLS", "HISTORY"):
+        for name in ("CALLS", "HISTORY", "CALLS_TTS"):
             state = (await stream.stream_info(name, subjects_filter=f"call.*.{call_id}.>")).state
             found += sorted(state.subjects or {})
         for name in ("calls", "context"):
@@ -116,10 +127,13 @@ async def left_of(url: str, call_id: str) -> list[str]:
 
 async def test_every_command_of_the_page_works_and_prints_what_it_shows(tmp_path: Path) -> None:
     page = shown()
-    live = [each for each in page if each.section == LIVE_SECTION]
-    async with running_system(tmp_path / "data") as supervisor, a_call(supervisor) as (call_id, caller):
+    live = [each for each in page if each.section in LIVE_SECTIONS]
+    async with running_system(tmp_path / "data", secure="keys") as supervisor, a_call(supervisor) as (call_id, caller):
+        (tmp_path / "keys").symlink_to(tmp_path / "data" / "keys")
         shell = Shell(supervisor, tmp_path, call_id)
-        await shell.run(page[0], 5)
+        connect = [each for each in page if each.section == "Connect"]
+        for each in connect:
+            await shell.run(each, 5)
         listening = asyncio.gather(*(shell.run(each, LIVE_S) for each in live if each.endless))
         await asyncio.sleep(2)
         for each in live:
@@ -129,9 +143,11 @@ async def test_every_command_of_the_page_works_and_prints_what_it_shows(tmp_path
         await asyncio.wait_for(caller.wait(), CALL_S)
         # The end of a call is stored behind its last word.
         await asyncio.sleep(1)
-        stored = await recording(supervisor.nats_url, call_id)
-        for each in page[1:]:
-            if each.section == LIVE_SECTION or (each.command.startswith("sox") and shutil.which("sox") is None):
+        stored = await recording(supervisor, tmp_path, call_id)
+        for each in page:
+            if each.section in ("Connect", *LIVE_SECTIONS) or (
+                each.command.startswith("sox") and shutil.which("sox") is None
+            ):
                 continue
             begun = time.monotonic()
             text = await shell.run(each, REPLAY_S if "eplay" in each.section else 10)
@@ -140,7 +156,7 @@ async def test_every_command_of_the_page_works_and_prints_what_it_shows(tmp_path
                 assert time.monotonic() - begun >= REPLAY_S
             if each.command.startswith("nats service ls"):
                 assert all(f"callbus {stage}" in text for stage in ("edge", "asr", "llm", "tts"))
-        assert await left_of(supervisor.nats_url, call_id) == []
+        assert await left_of(supervisor, tmp_path, call_id) == []
 
     unheard = {each.command for each in page} - set(shell.ran)
     assert all(command.startswith("sox") for command in unheard)
