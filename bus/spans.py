@@ -153,12 +153,16 @@ class OpenSpan:
 
 
 class Owner(NamedTuple):
-    """Who folds: the process that owns the call in its stage. ``content``: what was said goes into attributes."""
+    """Who folds: the process that owns the call in its stage.
+
+    ``content``: what was said goes into attributes. ``hops``: messages between two stages are spans, too.
+    """
 
     call_id: str
     tenant: str
     epoch: int = 0
     content: bool = False
+    hops: bool = False
 
 
 class StageSpans:

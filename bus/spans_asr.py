@@ -7,7 +7,18 @@ out at its end: a worker that dies before takes neither with it, and its success
 
 from __future__ import annotations
 
-from bus.spans import Moment, OpenSpan, Owner, Span, StageSpans, root_id_of, seconds
+from bus.spans import (
+    Attributes,
+    Moment,
+    OpenSpan,
+    Owner,
+    Span,
+    StageSpans,
+    root_id_of,
+    seconds,
+    span_id_of,
+    turn_id_of,
+)
 from bus.spans_edge import ended_call, opened_call
 from schemas.asr import AsrFinal
 from schemas.base import Event
@@ -15,10 +26,12 @@ from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered
 from schemas.failure import Failure
 from schemas.llm import APOLOGY_PART, turn_of, utterance_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
+from schemas.tts import TtsStarted
 from schemas.turn import TurnEnded, TurnInterrupted, TurnMeasured
 
 TURN = "turn"
 ASR = "asr"
+AUDIO_OUT = "rt.*.*.audio.out"
 GREETING = "greeting"
 LATENCIES = (
     "end_of_turn_delay", "transcription_delay", "llm_node_ttft", "llm_node_ttfs", "tts_node_ttfb", "playback_latency",
@@ -37,6 +50,7 @@ class AsrSpans(StageSpans):
         self._heard: dict[int, Span] = {}
         self._finals: dict[int, list[AsrFinal]] = {}
         self._failures: dict[int, list[Failure]] = {}
+        self._audio: dict[int, int] = {}
         self._started: set[int] = set()
 
     def fold(self, event: Event, at_us: int) -> list[Span]:
@@ -55,8 +69,11 @@ class AsrSpans(StageSpans):
                 self._fail(event)
             case TurnInterrupted():
                 return self._interrupted(event)
+            case TtsStarted():
+                self._audio.setdefault(event.utterance_id, event.at_us)
             case PlayoutStarted():
                 self._started.add(event.utterance_id)
+                return self._audio_hop(event)
             case PlayoutFinished() | PlayoutFlushed():
                 return self._played(event)
             case CallEnded():
@@ -145,6 +162,18 @@ class AsrSpans(StageSpans):
         if turn not in self._turns or event.utterance_id not in answers:
             return []
         return self._close_turn(turn, self.media_us(event.media_time_ms, event.at_us))
+
+    def _audio_hop(self, event: PlayoutStarted) -> list[Span]:
+        """The way of the first audio to the edge. It carries no headers: this stage alone hears of both ends."""
+        sent_us = self._audio.pop(event.utterance_id, None)
+        turn = turn_of(event.utterance_id)
+        if sent_us is None or not self.owner.hops or turn not in self._turns:
+            return []
+        span_id = span_id_of(self.owner.call_id, f"hop:audio:{event.utterance_id}")
+        attributes: Attributes = {"callbus.hop.from": "tts", "callbus.hop.to": "edge", "callbus.turn": turn}
+        end_us = self.media_us(event.media_time_ms, event.at_us)
+        parent_id = turn_id_of(self.owner.call_id, turn)
+        return [Span(AUDIO_OUT, span_id, parent_id, sent_us, max(sent_us, end_us), attributes, consumer=True)]
 
     def _close_turn(self, turn: int, end_us: int) -> list[Span]:
         heard = self._heard.pop(turn, None)

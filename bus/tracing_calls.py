@@ -224,7 +224,7 @@ class CallTraces:
         trace_id = trace_id_of(call_id)
         if not trace_id:
             return None
-        fold = self._make(Owner(call_id, tenant, epoch, self._rules.content))
+        fold = self._make(Owner(call_id, tenant, epoch, self._rules.content, self._rules.hops))
         call = TracedCall(trace_id, fold, sampled=self.sampled(call_id), epoch=epoch, since_us=since_us)
         if (before := self._calls.pop(call_id, None)) is not None:
             call.held = before.held

@@ -28,8 +28,8 @@ from ops.supervisor import Supervisor, SystemPlan
 from schemas.base import Event
 from schemas.call import CallEnded
 
-DEFAULT_CALLS = 8
-ROUNDS = 4
+DEFAULT_CALLS = 16
+ROUNDS = 6
 SCRAPE_S = 15.0
 """As ops/prometheus says."""
 SETTLE_S = 3.0
@@ -106,6 +106,8 @@ async def measure(calls: int, seconds: float) -> list[Figure]:
 
 def _figures(on: Side, off: Side, calls: int, requests: int, size: int) -> list[Figure]:
     cpu_on, cpu_off = statistics.median(on.cpu_ms), statistics.median(off.cpu_ms)
+    # Of the two halves of a round, minutes apart from the others', what else runs has touched both.
+    over = [(dear / cheap - 1) * 100 for dear, cheap in zip(on.cpu_ms, off.cpu_ms, strict=True)]
     turn_on, turn_off = distribution(on.turns_ms), distribution(off.turns_ms)
     sent = f"{requests / calls / ROUNDS:.1f} exports and {size / calls / ROUNDS / 1024:.1f} KiB a call"
     return [
@@ -113,9 +115,9 @@ def _figures(on: Side, off: Side, calls: int, requests: int, size: int) -> list[
             bench="observability",
             name="processor time of a call, all processes and nats-server, on over off",
             unit="%",
-            statistics={"value": (cpu_on / cpu_off - 1) * 100},
+            statistics={"value": statistics.median(over), "least": min(over), "most": max(over)},
             limits=(Limit(statistic="value", value=CPU_LIMIT_PERCENT),),
-            note=f"{cpu_on:.0f} ms against {cpu_off:.0f} ms a call, medians of {ROUNDS} rounds; {sent}",
+            note=f"{cpu_on:.0f} ms against {cpu_off:.0f} ms a call, of {ROUNDS} rounds the median; {sent}",
         ),
         Figure(
             bench="observability",

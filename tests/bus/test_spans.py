@@ -225,6 +225,19 @@ class TestAsr:
         assert "callbus.turn.barge_in" not in turn.attributes
         assert "4111" not in f"{heard}{turn}"
 
+    def test_the_way_of_the_first_audio_to_the_edge_is_a_hop(self) -> None:
+        for hops in (True, False):
+            spans = AsrSpans(OWNER._replace(hops=hops))
+            found = fold(
+                spans, answered(),
+                at(30, TtsStarted, turn=0, utterance_id=0, index=0),
+                at(90, TtsStarted, turn=0, utterance_id=0, index=1),
+                at(47, PlayoutStarted, utterance_id=0, media_time_ms=45),
+            )  # fmt: skip
+            assert [(span.name, times(span), span.parent_id) for span in found] == (
+                [("rt.*.*.audio.out", (30, 45), turn_id_of(CALL, 0))] if hops else []
+            )
+
     def test_the_greeting_is_turn_0(self) -> None:
         (turn,) = fold(AsrSpans(OWNER), answered(), at(900, PlayoutFinished, utterance_id=0, media_time_ms=900))
         assert (turn.attributes["turn.number"], turn.attributes["callbus.turn.why"]) == (0, "greeting")

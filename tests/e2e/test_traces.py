@@ -43,7 +43,7 @@ STAGES = ("asr", "llm", "tool", "tts", "playout")
 SPEECH_FRAMES = 30
 CLOSE_MS = 5.0
 """How far ``callbus show`` and the trace may be apart."""
-NAMES = re.compile(r"^(call|turn|asr|llm|tool|tts|playout|call\.\*\.\*(\.[a-z]+)+)$")
+NAMES = re.compile(r"^(call|turn|asr|llm|tool|tts|playout|call\.\*\.\*(\.[a-z]+)+|rt\.\*\.\*\.audio\.out)$")
 
 
 class Line:
@@ -145,18 +145,17 @@ def check_tree(spans: list[SinkSpan], call_id: str) -> SinkSpan:
     return roots[0]
 
 
-def coverage(turn: SinkSpan, *, hops: bool) -> float:
-    """Share of the turn's time that its children cover."""
-    parts = sorted(
-        (max(turn.start_us, child.start_us), min(turn.end_us, child.end_us))
-        for child in turn.children
-        if hops or child.name in STAGES
-    )
-    covered, reached = 0.0, turn.start_us
-    for start, end in parts:
-        covered += max(0.0, end - max(start, reached))
+def check_covered(turn: SinkSpan) -> None:
+    """The children cover at least 95 % of the turn's time."""
+    within = [child for child in turn.children if child.start_us < turn.end_us]
+    parts = sorted((max(turn.start_us, child.start_us), min(turn.end_us, child.end_us)) for child in within)
+    gaps, reached = [], turn.start_us
+    for start, end in [*parts, (turn.end_us, turn.end_us)]:
+        if start > reached:
+            gaps.append((reached - turn.start_us, start - reached))
         reached = max(reached, end)
-    return covered / (turn.end_us - turn.start_us)
+    covered = 1 - sum(length for _, length in gaps) / (turn.end_us - turn.start_us)
+    assert covered >= 0.95, f"turn {turn.attributes['turn.number']}: {covered:.1%}, gaps (µs from its start): {gaps}"
 
 
 def turns_of(root: SinkSpan) -> dict[int, SinkSpan]:
@@ -260,7 +259,7 @@ async def test_one_call_is_one_trace_whatever_happens(tmp_path: Path) -> None:
     assert {span.service for span in traces[offered.call_id]} == {f"callbus-{s}" for s in ("edge", "asr", "llm", "tts")}
     assert any(span.name == "call.*.*.turn.ended" for span in turns[1].children)
     for turn in turns.values():
-        assert coverage(turn, hops=True) >= 0.95
+        check_covered(turn)
     assert check_agreement(root, shown) >= 20
     tool = child(turns[1], "tool")
     assert tool.attributes["gen_ai.tool.name"] == "find_card"
@@ -270,7 +269,7 @@ async def test_one_call_is_one_trace_whatever_happens(tmp_path: Path) -> None:
     assert list(after) == [0, 1, 2]
     assert [after[number].attributes["callbus.epoch"] for number in after] == [1, 2, 2]
     for turn in after.values():
-        assert coverage(turn, hops=True) >= 0.95
+        check_covered(turn)
     check_warned_once(tmp_path)
 
 
