@@ -13,11 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, set_value
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace import Span as SdkSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -43,8 +45,11 @@ ATTEMPTS = 3
 """A batch that was refused so often is dropped."""
 PATH = "/v1/traces"
 NO_INSTRUMENTATION = "suppress_instrumentation"
+PROJECT = "callbus"
 SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 OK = Status(StatusCode.UNSET)
+
+MakeSpan = Callable[[int, Span], ReadableSpan]
 
 
 class SpanQueue(SpanProcessor):
@@ -178,7 +183,28 @@ def open_exporter(section: TracingSection, headers: Mapping[str, str]) -> SpanEx
     )
 
 
-def readable(resource: Resource, scope: InstrumentationScope) -> Callable[[int, Span], ReadableSpan]:
+def open_queue(
+    section: TracingSection, headers: Mapping[str, str], service: str, worker: str, version: str
+) -> tuple[SpanQueue, MakeSpan]:
+    """The queue of a process, and what makes spans for it. Sets the process's tracer provider."""
+    resource = Resource(
+        {
+            "service.name": f"{PROJECT}-{service}",
+            "service.namespace": PROJECT,
+            "service.instance.id": worker,
+            "service.version": version,
+            "telemetry.sdk.language": "python",
+        }
+    )
+    queue = SpanQueue(open_exporter(section, headers), section.endpoint)
+    # What an engine's own client records within a call joins the call's trace; it begins no trace of its own.
+    provider = TracerProvider(resource=resource, sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
+    provider.add_span_processor(queue)
+    trace.set_tracer_provider(provider)
+    return queue, readable(resource, InstrumentationScope(PROJECT, version))
+
+
+def readable(resource: Resource, scope: InstrumentationScope) -> MakeSpan:
     """What makes a span of the SDK of one of ours, for a process with this resource."""
 
     def make(trace_id: int, span: Span) -> ReadableSpan:

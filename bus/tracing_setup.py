@@ -36,8 +36,6 @@ TRACE_KEEP_SUBJECT = "trace.keep"
 STAGES = ("edge", "asr", "llm", "tts")
 """Processes that have something to trace."""
 SWEEP_S = 2.0
-NAMESPACE = "callbus"
-SCOPE = "callbus"
 
 
 class ProcessTraces:
@@ -89,30 +87,10 @@ async def start(settings: Settings, service: str, worker: str, version: str, con
     Raises:
         ConfigError: the file of headers is not usable.
     """
-    from opentelemetry import trace
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
-    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
-    from bus.tracing_export import SpanQueue, open_exporter, readable
+    from bus.tracing_export import open_queue
 
     section = settings.tracing
-    resource = Resource(
-        {
-            "service.name": f"callbus-{service}",
-            "service.namespace": NAMESPACE,
-            "service.instance.id": worker,
-            "service.version": version,
-            "telemetry.sdk.language": "python",
-        }
-    )
-    queue = SpanQueue(open_exporter(section, read_headers(section.headers_file)), section.endpoint)
-    make = readable(resource, InstrumentationScope(SCOPE, version))
-    # What an engine's own client records within a call joins the call's trace; it begins no trace of its own.
-    provider = TracerProvider(resource=resource, sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
-    provider.add_span_processor(queue)
-    trace.set_tracer_provider(provider)
+    queue, make = open_queue(section, read_headers(section.headers_file), service, worker, version)
 
     def emit(trace_id: int, span: Span) -> None:
         queue.on_end(make(trace_id, span))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import click
 
 from bus.consume import read_call
+from bus.spans import trace_id_of
 from ops.callview import CallView, describe_failure, view_of
 from ops.content import without_content, words_of
 from ops.engines_used import used_text
@@ -86,6 +87,8 @@ def text_lines(shown: Shown) -> list[str]:
 
 def _head(view: CallView) -> list[str]:
     lines = [f"call {view.call_id}  tenant {view.tenant}  {view.state}  {view.events} events"]
+    if trace_id_of(view.call_id):
+        lines.append(f"trace {view.call_id}")
     if view.answered is not None:
         lines.append(f"edge {view.answered.edge}, {view.answered.codec}, {view.answered.frame_ms} ms frames")
     if view.engines:
