@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from config.settings import Settings
 from schemas.subjects import EVENT_BY_NAME
 from tests.contract.documented import FENCE, PAGES, ROOT
 
@@ -61,7 +63,13 @@ def test_decisions_are_numbered_and_decided() -> None:
 
 def test_the_events_that_pages_name_exist() -> None:
     domains = {name.split(".")[0] for name in EVENT_BY_NAME}
-    known = set(EVENT_BY_NAME) | {"rec.in", "rec.out", "audio.in", "audio.out"}
+    settings = {
+        f"{section.name}.{field.name}"
+        for section in msgspec.structs.fields(Settings)
+        if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct)
+        for field in msgspec.structs.fields(section.type)
+    }
+    known = set(EVENT_BY_NAME) | {"rec.in", "rec.out", "audio.in", "audio.out"} | settings
     for page in PAGES:
         for name in re.findall(r"`([a-z]+\.[a-z_]+)`", page.read_text(encoding="utf-8")):
             if name.split(".")[0] in domains - {"call", "edge", "tts", "asr", "llm", "turn"} or name in known:
