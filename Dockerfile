@@ -148,7 +148,7 @@ FROM runtime AS edge
 COPY --from=code /opt/callbus /opt/callbus
 USER 10001:10001
 EXPOSE 5060/udp 5060/tcp
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 CMD ["callbus", "health", "edge"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["callbus", "health", "edge"]
 ENTRYPOINT ["python", "-m", "edge"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -161,7 +161,7 @@ LABEL org.opencontainers.image.title="callbus edge" \
 FROM asr-engines AS asr
 COPY --from=code /opt/callbus /opt/callbus
 USER 10001:10001
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["callbus", "health", "asr"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "asr"]
 ENTRYPOINT ["python", "-m", "services.asr"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -174,7 +174,7 @@ LABEL org.opencontainers.image.title="callbus asr" \
 FROM llm-engines AS llm
 COPY --from=code /opt/callbus /opt/callbus
 USER 10001:10001
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["callbus", "health", "llm"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "llm"]
 ENTRYPOINT ["python", "-m", "services.llm"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -188,7 +188,7 @@ LABEL org.opencontainers.image.title="callbus llm" \
 FROM tts-engines AS tts
 COPY --from=code /opt/callbus /opt/callbus
 USER 10001:10001
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 CMD ["callbus", "health", "tts"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "tts"]
 ENTRYPOINT ["python", "-m", "services.tts"]
 ARG VERSION=0.1.0
 ARG REVISION=unknown
