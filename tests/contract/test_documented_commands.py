@@ -49,7 +49,9 @@ WITH_VALUE = {
 GLOBAL_FLAGS = {"-f", "--file", "--profile", "--env-file", "-p", "--project-name", "--progress"}
 FLAG_WITHOUT_VALUE = {("logs", "-f"), ("down", "-v"), ("logs", "-t")}
 ONE_SERVICE = ("exec", "run")
-DOCKER = {"compose", "stats", "inspect", "build", "run", "images", "image", "history", "version", "volume", "network", "load"}
+DOCKER = {
+    "compose", "stats", "inspect", "build", "run", "images", "image", "history", "version", "volume", "network", "load",
+}  # fmt: skip
 PAGES_OF_A_PROCESS = {"/metrics", "/health", "/ready"}
 
 CALLBUS = all_commands("callbus")
