@@ -24,10 +24,10 @@ from bus.spans import (
     turn_id_of,
     turn_named,
 )
-from schemas.base import Event, type_name
+from schemas.base import Event
 from schemas.call import CallEnded, CallOffered, CallResult
 from schemas.failure import Failure
-from schemas.subjects import SPEAKERS
+from schemas.subjects import EVENT_BY_NAME, SPEAKERS
 from schemas.turn import TurnMeasured
 
 EDGE = "edge"
@@ -45,6 +45,8 @@ CHAIN = {
     "tts": {"call.answered", "llm.sentence", "llm.done", "turn.interrupted", "playout.flushed"},
 }
 """Messages that have a stage do something: each is a hop, from being said until received."""
+SPEAKER = {kind: SPEAKERS[name.split(".", 1)[0]] for name, kind in EVENT_BY_NAME.items()}
+TEMPLATE = {kind: f"call.*.*.{name}" for name, kind in EVENT_BY_NAME.items()}
 
 
 class Rules(NamedTuple):
@@ -114,7 +116,7 @@ class CallTraces:
         self._passes = passes
         self._ask = ask
         self._now = now
-        self._chain = CHAIN.get(service, set()) if rules.hops else set[str]()
+        self._chain = {EVENT_BY_NAME[name] for name in CHAIN.get(service, ())} if rules.hops else set[type[Event]]()
         self._calls: OrderedDict[str, TracedCall] = OrderedDict()
         self._lost_at: dict[str, int] = {}
         self._kept: OrderedDict[str, None] = OrderedDict()
@@ -165,13 +167,13 @@ class CallTraces:
         call = self._calls.get(event.call_id)
         if call is None or call.fold is None:
             return
-        name = type_name(type(event))
-        if SPEAKERS.get(name.split(".", 1)[0]) == self._service:
+        kind = type(event)
+        if SPEAKER[kind] == self._service:
             if event.epoch > call.epoch:
                 self.left(event.call_id)
             if event.epoch >= call.epoch:
                 return  # Folded when it was said.
-        elif live and name in self._chain:
+        elif live and kind in self._chain:
             self._hop(call, event, received_us)
         if not (isinstance(event, Failure) and event.worker == self._worker):
             self._apply(call, event, received_us if live else event.at_us)
@@ -245,16 +247,16 @@ class CallTraces:
             call.forget_at = self._now() + LINGER_S
 
     def _hop(self, call: TracedCall, event: Event, received_us: int) -> None:
-        call_id, name = event.call_id, type_name(type(event))
+        call_id, kind = event.call_id, type(event)
         turn = turn_named(event)
         attributes: Attributes = {
-            "callbus.hop.from": SPEAKERS.get(name.split(".", 1)[0], "any"),
+            "callbus.hop.from": SPEAKER[kind],
             "callbus.hop.to": self._service,
         }
         if turn is not None:
             attributes["callbus.turn"] = turn
         span = Span(
-            f"call.*.*.{name}",
+            TEMPLATE[kind],
             span_id_of(call_id, f"hop:{self._worker}:{event.dedupe_id}"),
             root_id_of(call_id) if turn is None else turn_id_of(call_id, turn),
             event.at_us,

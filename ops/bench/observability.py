@@ -59,12 +59,8 @@ class Side:
     async def run(self, calls: int, seconds: float) -> None:
         """One round: so many calls at once for so long."""
         before = self.cpu_s()
-        scraping = asyncio.create_task(self._scrape())
-        try:
-            found = await _converse(self.supervisor.sip_port, calls, seconds)
-            await asyncio.sleep(SETTLE_S)
-        finally:
-            scraping.cancel()
+        found = await _converse(self.supervisor.sip_port, calls, seconds)
+        await asyncio.sleep(SETTLE_S)
         self.cpu_ms.append((self.cpu_s() - before) * 1000 / calls)
         self.turns_ms += found
         self.turns += len(found)
@@ -74,7 +70,8 @@ class Side:
         if isinstance(event, CallEnded):
             self.late_ms.append(event.media.pacer_late_max_ms)
 
-    async def _scrape(self) -> None:
+    async def scrape(self) -> None:
+        """Read its pages for ever, as Prometheus does, whether or not it is its turn."""
         while True:
             for port in self.ports:
                 await asyncio.to_thread(_read, f"http://{HOST}:{port}/metrics")
@@ -150,9 +147,11 @@ async def _side(endpoint: str) -> AsyncIterator[Side]:
         await supervisor.start()
         side = Side(supervisor, ports)
         ends = await follow_all(supervisor.connection, ("call.ended",), side.on_ended, service="bench")
+        scraping = asyncio.create_task(side.scrape())
         try:
             yield side
         finally:
+            scraping.cancel()
             await ends.close()
             await supervisor.stop()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -184,6 +186,16 @@ class TestHeaders:
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="headers_file"):
             read_headers(str(tmp_path / "none"))
+
+
+def test_nothing_of_the_sdk_is_loaded_where_no_endpoint_is_set() -> None:
+    program = (
+        "import sys, bus.service, edge.process, services.asr.worker, services.llm.worker, services.tts.worker\n"
+        "sdk = ('grpc', 'opentelemetry.sdk', 'opentelemetry.exporter')\n"
+        "print([name for name in sys.modules if name.startswith(sdk)])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=True)
+    assert done.stdout.decode().strip() == "[]"
 
 
 def test_every_stage_has_a_fold_and_models_go_by_name() -> None:
