@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from config.load import load
 from config.settings import Settings
+from ops.probe import ANY_HOST, STAGES, fetch, left
 
-STAGES = ("edge", "asr", "llm", "tts")
 NATS = "nats"
 ALL = "all"
-LEAST_S = 0.25
-"""What is left for asking, however long the start took."""
-ANSWER_BYTES = 65_536
-ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
 
 class Instance(msgspec.Struct, kw_only=True):
@@ -43,29 +37,6 @@ class Found(msgspec.Struct, kw_only=True):
     service: str
     sentence: str
     instances: list[Instance] = []
-
-
-class Page(NamedTuple):
-    """What an HTTP page said; ``status`` 0: nothing came, and ``why`` says why."""
-
-    status: int
-    body: bytes = b""
-    why: str = ""
-
-
-def time_left_s(timeout_ms: int) -> float:
-    """Of ``timeout_ms`` since this process was started."""
-    return max(LEAST_S, timeout_ms / 1000 - process_age_s())
-
-
-def process_age_s() -> float:
-    """Seconds since the system started this process; 0 where it does not tell."""
-    try:
-        with open("/proc/self/stat", encoding="ascii") as file:
-            ticks = int(file.read().rpartition(")")[2].split()[19])
-        return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError, AttributeError):
-        return 0.0
 
 
 def check(service: str, url: str, left_s: float) -> Found:
@@ -88,16 +59,13 @@ def check(service: str, url: str, left_s: float) -> Found:
 
 def of_page(service: str, url: str, deadline: float) -> Found:
     """One process, by its page /ready."""
-    page = fetch(url, "/ready", deadline)
-    where = urlsplit(url).netloc
-    if page.status == 0:
-        return Found(ok=False, service=service, sentence=f"{service} {page.why}")
+    where, (status, body, why) = _asked(url, "/ready", deadline)
+    if not status:
+        return Found(ok=False, service=service, sentence=f"{service} {why}")
     try:
-        answer = msgspec.json.decode(page.body, type=Instance)
+        answer = msgspec.json.decode(body, type=Instance)
     except msgspec.MsgspecError:
-        text = (
-            f"{where} answers {page.status} and no health of callbus: is CALLBUS_METRICS__PORT the port of {service}?"
-        )
+        text = f"{where} answers {status} and no health of callbus: is CALLBUS_METRICS__PORT the port of {service}?"
         return Found(ok=False, service=service, sentence=text)
     if answer.service != service:
         text = f"{where} is the page of {answer.service}, not of {service}: mend --url or CALLBUS_METRICS__PORT"
@@ -107,52 +75,22 @@ def of_page(service: str, url: str, deadline: float) -> Found:
 
 def monitoring(url: str, deadline: float) -> Found:
     """nats-server, by its own page."""
-    page = fetch(url, "/healthz", deadline)
-    where = urlsplit(url).netloc
-    if page.status == 200:
+    where, (status, body, why) = _asked(url, "/healthz", deadline)
+    if status == 200:
         return Found(ok=True, service=NATS, sentence=f"nats-server at {where} is healthy")
-    why = page.why
-    if page.status:
+    if status:
         with contextlib.suppress(ValueError, AttributeError):
-            why = json.loads(page.body).get("error", "")
-        why = f"says that it is not healthy (HTTP {page.status}): {why or 'no reason given'}; see its log"
+            why = json.loads(body).get("error", "")
+        why = f"says that it is not healthy (HTTP {status}): {why or 'no reason given'}; see its log"
     return Found(ok=False, service=NATS, sentence=f"nats-server {why}")
 
 
-def fetch(url: str, path: str, deadline: float) -> Page:
-    """GET, by a plain socket: the HTTP client of the library takes longer to import than the answer to come."""
+def _asked(url: str, path: str, deadline: float) -> tuple[str, tuple[int, bytes, str]]:
     parts = urlsplit(url)
     if parts.scheme != "http":
-        return Page(0, why=f"can't be asked at {url}: pages are plain http://")
+        return url, (0, b"", f"can't be asked at {url}: pages are plain http://")
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    where = f"{host}:{port}"
-    received = b""
-    try:
-        with socket.create_connection((host, port), timeout=left(deadline)) as connection:
-            connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {where}\r\n\r\n".encode())
-            while len(received) < ANSWER_BYTES:
-                connection.settimeout(left(deadline))
-                part = connection.recv(ANSWER_BYTES)
-                if not part:
-                    break
-                received += part
-    except TimeoutError:
-        return Page(0, why=f"does not answer at {where} in time: its process is stopped, or the machine is overloaded; "
-                    "restart it if this stays")  # fmt: skip
-    except ConnectionRefusedError:
-        return Page(0, why=f"is not there: nothing listens at {where}; start it, or see in its log why it ended")
-    except OSError as error:
-        return Page(0, why=f"can't be asked at {where}: {error.strerror or error}")
-    head, _, body = received.partition(b"\r\n\r\n")
-    status = head.split(b" ", 2)[1:2]
-    if not status or not status[0].isdigit():
-        return Page(0, why=f"answers no HTTP at {where}: is that its port of the pages?")
-    return Page(int(status[0]), body)
-
-
-def left(deadline: float) -> float:
-    """Seconds, never 0: a socket would take that for "do not wait"."""
-    return max(0.001, deadline - time.monotonic())
+    return f"{host}:{port}", fetch(host, port, path, deadline)
 
 
 def over_the_bus(service: str, settings: Settings, deadline: float) -> Found:

@@ -30,7 +30,8 @@ def health(service: str, url: str, timeout_ms: int, as_json: bool) -> None:
     Exit code 0: it takes work. 1: it does not; the sentence says why and what to do. 2: called wrongly, or a setting is
     not allowed.
     """
-    from ops.health import check, table_lines, time_left_s
+    from ops.health import check, table_lines
+    from ops.probe import time_left_s
 
     found = check(service, url, time_left_s(timeout_ms))
     if as_json:

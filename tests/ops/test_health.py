@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -17,7 +16,7 @@ from click.testing import CliRunner
 from bus import pages
 from bus.health import Health
 from config.settings import MetricsSection
-from ops import health
+from ops import health, probe
 from ops.health import Instance
 from ops.main import cli
 
@@ -162,9 +161,9 @@ def test_several_instances_in_one_sentence() -> None:
 
 
 def test_the_time_of_the_start_counts() -> None:
-    assert 0 < health.process_age_s() < 86_400
-    assert health.time_left_s(100) == health.LEAST_S
-    assert health.time_left_s(1_000_000_000) > 1000
+    assert 0 < probe.process_age_s() < 86_400
+    assert probe.time_left_s(100) == probe.LEAST_S
+    assert probe.time_left_s(1_000_000_000) > 1000
 
 
 def test_packages_that_are_left_out_come_back() -> None:
@@ -176,6 +175,42 @@ def test_packages_that_are_left_out_come_back() -> None:
     assert name not in sys.modules
 
 
-def test_the_stat_file_is_the_systems() -> None:
-    assert Path("/proc/self/stat").exists() or health.process_age_s() == 0.0
-    assert os.sysconf("SC_CLK_TCK") > 0
+def test_the_quick_way_says_the_same(page: tuple[Health, int], capsys: pytest.CaptureFixture[str]) -> None:
+    asr, port = page
+    asr.waits_for = "asr waits for NATS"
+    for ready in (False, True):
+        asr.is_ready = ready
+        code = probe.quick(["health", "asr"], str(port), "0.0.0.0")
+        assert (code, capsys.readouterr().out.strip()) == callbus("asr")
+    assert probe.quick(["health", "asr"], "1", "127.0.0.1") == 1
+    assert "nothing listens at 127.0.0.1:1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["health"], ["health", "all"], ["health", "nats"], ["health", "asr", "--json"], ["calls"], []]
+)
+def test_the_quick_way_leaves_all_else_to_the_command_line(words: list[str]) -> None:
+    assert probe.quick(words, "1", "") is None
+
+
+def test_the_quick_way_knows_whose_page_it_is(page: tuple[Health, int], listening: Callable[[bytes], int]) -> None:
+    assert probe.quick(["health", "tts"], str(page[1]), "") is None
+    for answer in (b"HTTP/1.0 200 OK\r\n\r\nhello", b"HTTP/1.0 200 OK\r\n\r\n[]", b"HTTP/1.0 200 OK\r\n\r\n{}"):
+        assert probe.quick(["health", "asr"], str(listening(answer)), "") is None
+    for port in ("", "0", "http", "70000"):
+        assert probe.quick(["health", "asr"], port, "") is None
+
+
+def test_the_console_script_takes_the_quick_way_and_loads_nothing_for_it(page: tuple[Health, int]) -> None:
+    page[0].is_ready = True
+    text = (
+        "import sys; sys.argv = ['callbus', 'health', 'asr']\nfrom ops.probe import main\n"
+        "try: main()\nfinally: print(sorted({'click', 'msgspec', 'email', 'asyncio'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["asr asr-1f3a90c2 takes work", "[]"])
+    other = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.argv = ['callbus', 'health', 'x']; from ops.probe import main; main()"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (other.returncode, "Invalid value" in other.stderr) == (2, True)
