@@ -44,6 +44,7 @@ class DevelopmentPlan:
         trial: what proves that the code can be imported, run before an old process is stopped; empty: the new process
             is started beside the old one, and is the proof itself.
         folders: where a change of a file counts.
+        skipped: names of folders below them where none does.
         host, port: where the pages are served; port 0: nowhere but on ports of their own.
         drain_s: how long a process may take to stop.
     """
@@ -51,6 +52,7 @@ class DevelopmentPlan:
     service: str
     command: Sequence[str]
     folders: Sequence[Path]
+    skipped: frozenset[str] = frozenset()
     trial: Sequence[str] = ()
     host: str = "127.0.0.1"
     port: int = 0
@@ -105,13 +107,13 @@ class Reloader:
         """
         if self._plan.port:
             self._front = await asyncio.start_server(self._forward, self._plan.host, self._plan.port)
-        seen = snapshot(self._plan.folders)
+        seen = snapshot(self._plan.folders, self._plan.skipped)
         try:
             self._current = await self._start()
             while not stopping.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), POLL_S)
-                now = await asyncio.to_thread(snapshot, self._plan.folders)
+                now = await asyncio.to_thread(snapshot, self._plan.folders, self._plan.skipped)
                 changed = differences(seen, now)
                 seen = now
                 if changed and not stopping.is_set():
@@ -222,12 +224,12 @@ async def says_ready(port: int) -> bool:
         return False
 
 
-def snapshot(folders: Sequence[Path]) -> Snapshot:
+def snapshot(folders: Sequence[Path], skipped: frozenset[str] = frozenset()) -> Snapshot:
     """Path -> time of the last change, of every file that counts."""
     found: Snapshot = {}
     for folder in folders:
         for place, names, files in os.walk(folder):
-            names[:] = [name for name in names if name not in SKIPPED and not name.startswith(".")]
+            names[:] = [name for name in names if name not in SKIPPED | skipped and not name.startswith(".")]
             for file in files:
                 if os.path.splitext(file)[1] in WATCHED and not file.startswith("."):
                     path = os.path.join(place, file)

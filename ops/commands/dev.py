@@ -17,11 +17,10 @@ from ops.session import fail
 from ops.supervisor import MODULES
 
 ROOT = Path(__file__).resolve().parents[2]
+STAGES = frozenset({"asr", "llm", "tts"})
 FOLDERS = {
     "edge": ("bus", "config", "edge", "schemas"),
-    "asr": ("bus", "config", "schemas", "services"),
-    "llm": ("bus", "config", "schemas", "services"),
-    "tts": ("bus", "config", "schemas", "services"),
+    **dict.fromkeys(STAGES, ("bus", "config", "schemas", "services")),
 }
 
 
@@ -41,6 +40,7 @@ def dev(service: str) -> None:
         service=service,
         command=(sys.executable, "-m", MODULES[service]),
         trial=(sys.executable, "-c", "import edge.__main__") if service == "edge" else (),
+        skipped=STAGES - {service},
         folders=[ROOT / folder for folder in FOLDERS[service]],
         host=settings.metrics.host,
         port=settings.metrics.port,

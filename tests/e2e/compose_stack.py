@@ -40,7 +40,7 @@ def why_not() -> str:
 
 
 def busy() -> float:
-    """How much longer things may take here than on a quiet machine: what wants to run over the processors that there are,
+    """How much longer things may take here than on a quiet machine: what wants to run over the processors there are;
     1 where there is one for each."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 

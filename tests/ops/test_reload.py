@@ -141,9 +141,12 @@ def test_only_source_counts(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "room.py").write_text("1")
     (tmp_path / "bank.toml").write_text("")
-    before = snapshot([tmp_path])
+    (tmp_path / "tts").mkdir()
+    (tmp_path / "tts" / "voice.py").write_text("")
+    assert {Path(path).name for path in snapshot([tmp_path])} == {"room.py", "bank.toml", "voice.py"}
+    before = snapshot([tmp_path], frozenset({"tts"}))
     assert {Path(path).name for path in before} == {"room.py", "bank.toml"}
     (tmp_path / "bank.toml").unlink()
     os.utime(tmp_path / "room.py", ns=(1, 1))
     (tmp_path / "fresh.py").write_text("")
-    assert differences(before, snapshot([tmp_path])) == ["bank.toml", "fresh.py", "room.py"]
+    assert differences(before, snapshot([tmp_path], frozenset({"tts"}))) == ["bank.toml", "fresh.py", "room.py"]
