@@ -98,9 +98,7 @@ class EdgeProcess:
         raise_file_limit(FILES_BESIDE_CALLS + FILES_A_CALL * self._settings.max_calls)
         raise_priority(self._settings.niceness, self._settings.realtime)
         await self._workers.start()
-        self._ends = await follow_all(
-            self._context.connection, HEARD, self.switchboard.on_edge_lost, service="edge"
-        )
+        self._ends = await follow_all(self._context.connection, HEARD, self.switchboard.on_edge_lost, service="edge")
         callers_are_heard()
         await self.switchboard.signalling.start(self._settings.sip_port, tcp=self._settings.sip_tcp)
         self.switchboard.pacer.start()

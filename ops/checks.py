@@ -96,7 +96,7 @@ def check_nats(bus: Bus, *, named: bool) -> list[Check]:
 def _check_topology(bus: Bus, named: bool) -> Check:
     state: State = "missing" if named else "optional"
     if bus.unprovisioned:
-        mend = "give nats-server JetStream: nats-server -c nats.conf -sd FOLDER"
+        mend = "give nats-server JetStream: nats-server -c ops/nats/local.conf -sd FOLDER"
         return Check("topology", state, bus.unprovisioned, mend)
     if bus.due:
         return Check("topology", state, f"{len(bus.due)} to create or change ({bus.due[0]}, ...)", "callbus provision")

@@ -64,9 +64,9 @@ def nats_url() -> Iterator[str]:
 
 @pytest.fixture
 def fresh_nats() -> Iterator[Callable[..., NatsServerProcess]]:
-    """Factory: ``fresh_nats()`` is a running server with nats.conf, its own port and its own empty store.
+    """Factory: ``fresh_nats()`` is a running server with ops/nats/local.conf, its own port and its own empty store.
 
-    ``fresh_nats(config=None)`` runs without nats.conf; ``start=False`` does not start it.
+    ``fresh_nats(config=None)`` runs without it; ``start=False`` does not start it.
     """
     servers: list[NatsServerProcess] = []
 

@@ -129,7 +129,7 @@ class Workers:
 async def workers(
     request: pytest.FixtureRequest, fresh_nats: Callable[..., NatsServerProcess]
 ) -> AsyncIterator[Workers]:
-    """With the project's nats.conf; with ``plain`` on a server that tells nobody of lost connections."""
+    """With ops/nats/local.conf; with ``plain`` on a server that tells nobody of lost connections."""
     server = fresh_nats(config=None) if getattr(request, "param", "") == "plain" else fresh_nats()
     connection = await connect("test", NatsSection(url=server.url), wait=False)
     await apply(connection, StreamsSection())
@@ -156,7 +156,7 @@ async def taken_within_ms(workers: Workers, lost: list[str], victim: str, begun_
     return max(workers.owners[call].since_us - begun_us for call in lost) / 1000
 
 
-@pytest.mark.parametrize("workers", ["nats.conf", "plain"], indirect=True)
+@pytest.mark.parametrize("workers", ["local.conf", "plain"], indirect=True)
 async def test_killed_worker_is_replaced_within_half_a_second(workers: Workers) -> None:
     await workers.open(3)
     calls = await workers.offer(CALLS)
