@@ -87,7 +87,7 @@ class MicroService:
             data = _ENCODER.encode(dict(self._health()))
         except Exception as error:
             self._errors += 1
-            self._last_error = f"{type(error).__name__}: {error}"
+            self._last_error = type(error).__name__
             data = _ENCODER.encode({"ok": False, "error": type(error).__name__})
         self._took_ns += time.perf_counter_ns() - begun
         if message.reply:
