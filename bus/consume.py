@@ -44,6 +44,8 @@ ALL_NAMES = (*(f"{domain}.>" for domain in subjects.SPEAKERS if domain not in ("
 SECOND_LOOK_S = 1.0
 """The server delivers a message a moment before it stores it. What was delivered just before a feed subscribed may be
 stored just after it read, so a feed looks once more."""
+LATE_LOOKS_S = (5.0, 10.0)
+"""And again so long after that, where it reads a copy of the stream: a copy stands still while its servers elect."""
 
 
 class CallFeed:
@@ -70,6 +72,7 @@ class CallFeed:
         self._subscriptions: list[Subscription] = []
         self._dropped = 0
         self._catching_up: asyncio.Task[None] | None = None
+        self._late_looks: tuple[float, ...] = ()
         self._second_look: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
         self._again = False
@@ -158,6 +161,7 @@ class CallFeed:
         self._release()
         self.caught_up.set()
         if not self._closed:
+            self._late_looks = LATE_LOOKS_S if self._stream != topology.CALLS else ()
             self._second_look = asyncio.get_running_loop().call_later(SECOND_LOOK_S, self._look_again)
 
     def _stop_looking(self) -> None:
@@ -177,6 +181,10 @@ class CallFeed:
             self._hand_over_stored(await self._read_stored())
         except BusError as error:
             log.warning("read_failed", message=f"a call can't be read from its stream: {error}")
+        if self._late_looks and not self._closed:
+            pause_s, *later = self._late_looks
+            self._late_looks = tuple(later)
+            self._second_look = asyncio.get_running_loop().call_later(pause_s, self._look_again)
 
     async def _read_stored(self) -> list[StoredMessage]:
         """What the stream holds beyond the last reading, all names in one order."""

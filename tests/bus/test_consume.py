@@ -411,3 +411,28 @@ def test_feed_of_a_connection_that_is_gone_is_forgotten() -> None:
         assert not consume._feeds_of(bus.reader)
 
     run_virtual(scenario())
+
+
+def test_a_stage_that_reads_a_copy_finds_what_came_into_it_late() -> None:
+    """A copy stands still while its servers elect, and the stage was not there when the event was live."""
+
+    async def scenario() -> None:
+        bus = await Bus().open()
+        copies, bus.server.streams["CALLS"].copies = bus.server.streams["CALLS"].copies, []
+        said = sentence(0)
+        await bus.say(said)
+        heard: dict[str, list[Event]] = {"tts": [], "asr": []}
+        for service, events in heard.items():
+            feed = await follow_call(
+                bus.reader, CALL, "default", events.append, names=("llm.sentence",), service=service
+            )
+            await feed.caught_up.wait()
+        assert {name: len(events) for name, events in heard.items()} == {"tts": 0, "asr": 1}
+        await asyncio.sleep(4)
+        for copy in copies:
+            copy.append(subjects.subject_of(said), codec.encode(said), {MESSAGE_ID: said.dedupe_id})
+        await until(lambda: len(heard["tts"]) == 1)
+        await asyncio.sleep(60)
+        assert {name: len(events) for name, events in heard.items()} == {"tts": 1, "asr": 1}, "once each"
+
+    run_virtual(scenario())
