@@ -1,4 +1,4 @@
-"""An hour of audio in one run, and five hundred runs: nothing may grow, neither memory nor time for the next second.
+"""An hour of audio in one run, and hundreds of runs: nothing may grow, neither memory nor time for the next second.
 
 A worker cuts a run at 20 seconds, so an hour is far more than a caller can bring about. Where an engine is too slow for
 an hour in a test, the table says how much it gets instead, and why; so does the line that this test prints.
@@ -21,9 +21,11 @@ from tests.services.asr.contract.listening import at_rate_of, transcribe
 pytestmark = pytest.mark.integration
 
 MOST_GROWTH_MB = 48
-"""What an hour may leave: its words, and what allocators keep. The audio of an hour is 57 MB at 8,000 Hz."""
-MOST_GROWTH_OF_RUNS_MB = 24
-RUNS = 500
+"""What an hour may leave: its words, and what allocators keep. The audio of an hour is 57 MB at 8,000 Hz. Less may
+leave less in proportion."""
+ALLOCATORS_MB = 16
+MOST_GROWTH_OF_A_RUN_MB = 24 / 500
+MOST_OBJECTS_OF_A_RUN = 4
 
 
 def resident_mb() -> float:
@@ -58,7 +60,7 @@ def test_an_hour_in_one_run(
             f"\n  {case.name}: {seconds} s of {what}{reason}: {marks[-1][1] - marks[0][1]:+.0f} MB in the last three "
             f"quarters, the end took {taken * 1000:.0f} ms"
         )
-    assert marks[-1][1] - marks[0][1] < MOST_GROWTH_MB
+    assert marks[-1][1] - marks[0][1] < max(MOST_GROWTH_MB * seconds / 3600, ALLOCATORS_MB)
     assert marks[3][0] - marks[2][0] <= 2 * (marks[1][0] - marks[0][0]) + 0.2, "the next second takes ever longer"
     # No longer than any end: not the hour is heard then. 0.5 s: an utterance of 28 s of the largest model here.
     assert taken < 0.5
@@ -66,7 +68,7 @@ def test_an_hour_in_one_run(
 
 
 @pytest.mark.timeout(300)
-def test_five_hundred_runs_leave_nothing(
+def test_hundreds_of_runs_leave_nothing(
     case: EngineCase, engine: Engine, sound: bytes, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine = case.hurried(engine)
@@ -75,16 +77,16 @@ def test_five_hundred_runs_leave_nothing(
         _one(engine, case.listen_for, pcm, number)
     gc.collect()
     memory, threads, objects = resident_mb(), threading.active_count(), len(gc.get_objects())
-    for number in range(RUNS):
+    for number in range(case.runs):
         _one(engine, case.listen_for, pcm, number)
     gc.collect()
     grown = resident_mb() - memory
     with capsys.disabled():
-        print(f"\n  {case.name}: {RUNS} runs: {grown:+.1f} MB")
-    assert grown < MOST_GROWTH_OF_RUNS_MB
+        print(f"\n  {case.name}: {case.runs} runs: {grown:+.1f} MB")
+    assert grown < case.runs * MOST_GROWTH_OF_A_RUN_MB
     assert threading.active_count() == threads
     # Phrases that changed with each run may still be remembered; their number is bounded.
-    assert len(gc.get_objects()) - objects < 2000
+    assert len(gc.get_objects()) - objects < case.runs * MOST_OBJECTS_OF_A_RUN
 
 
 def _one(engine: Engine, listen_for: ListenFor, pcm: bytes, number: int) -> None:
