@@ -14,7 +14,7 @@ import pytest
 
 from ops.demonstration import caller_side
 from ops.hearing import Judge
-from tests.e2e.compose_stack import ROOT, Stack, busy, free_port, running
+from tests.e2e.compose_stack import PROCESSES, ROOT, Stack, busy, free_port, running
 from tests.e2e.test_compose import BANK, conversation
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -84,7 +84,7 @@ async def test_new_code_of_every_stage_takes_over_in_mid_call(stack: Stack) -> N
     report = await calling
     assert report.succeeded, report.reason
     verdict = Judge(BANK).judge(caller_side(report))
-    assert verdict.missing == (), f"{verdict.utterances}\n{stack.logs()[-6000:]}"
+    assert verdict.missing == (), f"{verdict.utterances}\n{stack.logs(*PROCESSES)[-9000:]}"
 
 
 async def test_a_mistake_changes_nothing(stack: Stack) -> None:
