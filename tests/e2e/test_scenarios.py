@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from ops.scenario.document import Scenario, load_scenarios
-from ops.scenario.line import run_scenarios
+from ops.scenario.line import grouped, run_scenarios
 from ops.scenario.report import Result, timeline
 
 pytestmark = [
@@ -21,6 +21,10 @@ pytestmark = [
     pytest.mark.xdist_group("timed"),
 ]
 
+STOP_S = 15.0
+"""For the systems to end in order after the last result."""
+AT_ONCE = 4
+"""Calls at once in each system; scenarios of other settings have another one, beside it."""
 FOLDER = Path(__file__).parents[1] / "scenarios"
 SCENARIOS = {
     str(scenario.path.relative_to(FOLDER).with_suffix("")): scenario
@@ -39,6 +43,8 @@ async def results(request: pytest.FixtureRequest) -> AsyncIterator[Results]:
     coming: dict[str, asyncio.Future[Result]] = {name: loop.create_future() for name in wanted}
     running = loop.create_task(_run(wanted, coming))
     yield coming
+    if all(future.done() for future in coming.values()):
+        await asyncio.wait({running}, timeout=STOP_S)
     running.cancel()
     await asyncio.wait({running})
 
@@ -50,9 +56,15 @@ def _is_ours(item: pytest.Item) -> bool:
 async def _run(wanted: Mapping[str, Scenario], coming: Results) -> None:
     names = {scenario.path: name for name, scenario in wanted.items()}
     problem: BaseException = AssertionError("no result came")
-    try:
-        async for result in run_scenarios(list(wanted.values())):
+
+    async def run(group: Sequence[Scenario]) -> None:
+        async for result in run_scenarios(group, at_once=AT_ONCE):
             coming[names[result.scenario.path]].set_result(result)
+
+    try:
+        async with asyncio.TaskGroup() as together:
+            for group in grouped(list(wanted.values())):
+                together.create_task(run(group))
     except BaseException as error:
         problem = error
         raise
