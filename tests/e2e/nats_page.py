@@ -25,7 +25,8 @@ class Shown(NamedTuple):
 
     @property
     def endless(self) -> bool:
-        return self.command.startswith(UNTIL_CTRL_C)
+        # Who connects how may stand before the command.
+        return re.sub(r"^nats (--\S+ \S+ )+", "nats ", self.command).startswith(UNTIL_CTRL_C)
 
 
 def shown() -> list[Shown]:

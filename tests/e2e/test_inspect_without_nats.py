@@ -244,6 +244,23 @@ class Looking:
     async def dead_letters(self) -> None:
         assert await self._subjects("DEAD_LETTERS", "dead_letter.>") == {}
 
+    async def backup(self) -> None:
+        to = self.client.new_inbox()
+        subscription = await self.client.subscribe(to)
+        wanted = json.dumps({"deliver_subject": to, "no_consumers": True, "chunk_size": 131_072}).encode()
+        reply = await self.client.request("$JS.API.STREAM.SNAPSHOT.HISTORY", wanted, timeout=5)
+        assert json.loads(reply.data)["config"]["name"] == "HISTORY"
+        size = 0
+        # The last chunk is empty; each of the others is acknowledged.
+        while chunk := await subscription.next_msg(timeout=5):
+            if not chunk.data:
+                break
+            size += len(chunk.data)
+            if chunk.reply:
+                await self.client.publish(chunk.reply)
+        await subscription.unsubscribe()
+        assert size > 1000
+
     # --- erase -------------------------------------------------------------------------------------------------------
 
     async def erase_calls(self) -> None:
@@ -306,6 +323,7 @@ EQUIVALENTS: dict[str, Callable[[Looking], Awaitable[None]]] = {
     "nats consumer info CALLS asr-assign": Looking.queue,
     "nats stream ls": Looking.streams,
     "nats stream subjects DEAD_LETTERS": Looking.dead_letters,
+    "nats stream backup HISTORY": Looking.backup,
     "nats stream purge CALLS": Looking.erase_calls,
     "nats stream purge HISTORY": Looking.erase_history,
     "nats stream purge CALLS_TTS": Looking.erase_copy,

@@ -30,7 +30,9 @@ pytestmark = [
 ]
 
 LIVE_SECTIONS = ("Watch calls live", "The way of a command")
-OPS_SECTIONS = ("Replay a call at its original speed", "The way of a command", "Erase one call")
+OPS_SECTIONS = (
+    "Replay a call at its original speed", "The way of a command", "Keep a copy of everything", "Erase one call",
+)  # fmt: skip
 """What the user ``inspect`` may not do; the page says how ``ops`` does it."""
 LIVE_S = 14
 """Longer than the caller's first turn takes."""
@@ -170,12 +172,18 @@ async def test_every_command_of_the_page_works_and_prints_what_it_shows(tmp_path
 
 
 async def test_the_nats_commands_of_other_pages_work(tmp_path: Path) -> None:
-    others = {
-        each.text: each for each in all_commands("nats") if each.words[2:] and each.page.name != "inspect.md"
-    }  # fmt: skip
-    async with running_system(tmp_path / "data", environment=INSTANT) as supervisor:
+    others = {each.text: each for each in all_commands("nats") if each.words[2:] and each.page.name != "inspect.md"}
+    async with running_system(tmp_path / "data", environment=INSTANT, secure="keys") as supervisor:
+        (tmp_path / "keys").symlink_to(tmp_path / "data" / "keys")
+        # Where a page has copied the key to.
+        (tmp_path / "inspect.nk").symlink_to(tmp_path / "keys" / "inspect" / "inspect.nk")
         shell = Shell(supervisor, tmp_path, "0" * 32)
-        await shell.run(shown()[0], 5)
-        for each in others.values():
-            command = Shown(each.page.name, shlex.join(each.words), ())
-            await shell.run(command, 3)
+        for each in shown():
+            if each.section == "Connect":
+                await shell.run(each, 5)
+        on_the_page = tuple(each.command for each in shown())
+        for other in others.values():
+            # A name without its arguments stands on the page with them.
+            if any(command.startswith(f"{other.text} ") for command in on_the_page):
+                continue
+            await shell.run(Shown(other.page.name, shlex.join(other.words), ()), 3)
