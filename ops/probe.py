@@ -13,8 +13,6 @@ import time
 
 STAGES = ("edge", "asr", "llm", "tts")
 TIMEOUT_MS = 1000
-LEAST_S = 0.25
-"""What is left for asking, however long the start took."""
 ANSWER_BYTES = 65_536
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 
@@ -61,8 +59,11 @@ def quick(words: list[str], port: str, host: str) -> int | None:
 
 
 def time_left_s(timeout_ms: int) -> float:
-    """Of ``timeout_ms`` since this process was started."""
-    return max(LEAST_S, timeout_ms / 1000 - process_age_s())
+    """Of ``timeout_ms`` since this process was started. A start that took more than half of it says that the machine is
+    overloaded: asking then gets the whole time, lest what is well be called ill."""
+    whole_s = timeout_ms / 1000
+    left_s = whole_s - process_age_s()
+    return left_s if left_s >= whole_s / 2 else whole_s
 
 
 def process_age_s() -> float:

@@ -17,7 +17,7 @@ SERVICES = ("edge", "asr", "llm", "tts", "nats", "all")
     type=click.IntRange(min=100),
     default=1000,
     show_default=True,
-    help="The whole command answers within this time, its own start included.",
+    help="The whole command answers within this time, its own start included (twice that on a busy machine).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 def health(service: str, url: str, timeout_ms: int, as_json: bool) -> None:
