@@ -168,6 +168,17 @@ def test_prometheus_scrapes_three_workers_of_a_stage(stack: Stack) -> None:
         time.sleep(2)
 
 
+def test_postgres_of_the_profile_sql_asks_for_a_password(stack: Stack) -> None:
+    if not stack.docker("images", "-q", "postgres:17-alpine"):
+        pytest.skip("BASE IMAGE MISSING: postgres:17-alpine; the profile sql was not tried")
+    stack.compose("--profile", "sql", "up", "-d", "--wait", "postgres")
+    ask = ("exec", "-T", "postgres", "sh", "-c")
+    words = "psql -w -h 127.0.0.1 -U callbus -d callbus -tAc 'select 40 + 2'"
+    assert "42" not in stack.compose("--profile", "sql", *ask, words, check=False)
+    known = f"PGPASSWORD=$(cat /keys/postgres/password) {words}"
+    assert stack.compose("--profile", "sql", *ask, known).strip() == "42"
+
+
 def test_calls_keys_and_store_survive_new_containers(stack: Stack) -> None:
     def calls() -> set[str]:
         found = json.loads(stack.compose("run", "--rm", "-T", "cli", "calls", "--json"))
