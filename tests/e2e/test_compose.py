@@ -19,7 +19,7 @@ from ops.demonstration import caller_side
 from ops.hearing import Judge, load_demonstration
 from tests.e2e.compose_stack import PROCESSES, SERVERS, Stack, busy, running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("compose")]
 
 BANK = load_demonstration(Path(__file__).resolve().parents[2] / "config" / "demos" / "bank.toml")
 RESIDENT_MB = 1200

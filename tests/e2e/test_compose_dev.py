@@ -17,7 +17,7 @@ from ops.hearing import Judge
 from tests.e2e.compose_stack import PROCESSES, ROOT, Stack, busy, free_port, running
 from tests.e2e.test_compose import BANK, conversation
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900), pytest.mark.xdist_group("compose")]
 
 COPIED = ("bus", "config", "edge", "ops", "schemas", "services", "pyproject.toml", "README.md", "LICENSE", "nats.conf")
 RELOAD_S = 5.0
