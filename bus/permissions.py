@@ -274,6 +274,7 @@ def _ops() -> User:
         Right(f"{API}.>", "makes, changes, reads and deletes streams, consumers and buckets"),
         Right("$JS.ACK.>", "settles what its consumers deliver"),
         Right("$JS.FC.>", "flow control of its consumers"),
+        Right("$JS.SNAPSHOT.ACK.>", "takes the pieces of a stream's copy"),
         Right("$KV.>", "writes buckets"),
         Right("rt.*.*.control.*.*", "any command to a call"),
         Right("call.*.*.call.ended", "ends the record of calls whose edge has died"),
