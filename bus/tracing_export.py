@@ -33,9 +33,10 @@ log = get_logger(__name__)
 QUEUE_LIMIT = 8192
 BATCH_SPANS = 128
 """Encoding holds the interpreter: so many spans are some 5 ms, in slices between which the event loop runs."""
-INTERVAL_S = 2.0
-"""Longest that a finished span waits; a worker that is killed takes what waits with it."""
-HURRY_S = 0.2
+INTERVAL_S = 4.0
+"""Longest that a finished span waits; a worker that is killed takes what waits with it. An export costs more than the
+spans in it."""
+HURRY_S = 0.5
 """The same for a span that others name as their parent."""
 SEND_TIMEOUT_S = 2.0
 CLOSE_S = 2.0

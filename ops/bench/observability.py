@@ -33,7 +33,7 @@ DEFAULT_CALLS = 16
 ROUNDS = 6
 SCRAPE_S = 15.0
 """As ops/prometheus says."""
-SETTLE_S = 3.0
+SETTLE_S = 5.0
 """After the calls: their last spans are sent, and their last words stored."""
 PROCESSES = 4
 CPU_LIMIT_PERCENT = 5.0

@@ -280,7 +280,7 @@ def check_warned_once(folder: Path) -> None:
 
 
 def complete(spans: list[SinkSpan], calls: int) -> bool:
-    """Whether so many calls, of three turns each, are there and no parent is missing; spans wait 2 s at most."""
+    """Whether so many calls, of three turns each, are there and no parent is missing; spans wait 4 s at most."""
     known = {span.span_id for span in spans}
     found = [sum(span.name == name for span in spans) for name in ("call", "turn")]
     return found == [calls, 3 * calls] and all(span.parent_id in known for span in spans if span.parent_id)
