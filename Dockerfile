@@ -71,6 +71,8 @@ RUN --mount=type=bind,from=requirements,source=/requirements/llama.txt,target=/l
     --mount=type=cache,target=/root/.cache/pip \
     mkdir /wheels /libraries && CMAKE_ARGS="$LLAMA_CMAKE_ARGS" CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" \
     /opt/tools/bin/pip wheel --no-deps --require-hashes --wheel-dir /wheels -r /llama.txt
+# Threads of the compiler's own library, which slim images lack.
+RUN cp "/usr/lib/$(uname -m)-linux-gnu/libgomp.so.1" /libraries/
 
 # With CUDA. We have not tried it: none of our machines has both a container engine and a GPU. The wheel holds no
 # Python extension module, so it does not matter that this Python is another one.
@@ -83,7 +85,7 @@ RUN --mount=type=bind,from=requirements,source=/requirements/llama.txt,target=/l
  && CMAKE_ARGS="-DGGML_CUDA=ON -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" \
     pip3 wheel --no-cache-dir --no-deps --require-hashes --wheel-dir /wheels -r /llama.txt \
  && cp -a /usr/local/cuda/lib64/libcudart.so.* /usr/local/cuda/lib64/libcublas.so.* \
-    /usr/local/cuda/lib64/libcublasLt.so.* /libraries/
+    /usr/local/cuda/lib64/libcublasLt.so.* "/usr/lib/$(uname -m)-linux-gnu/libgomp.so.1" /libraries/
 
 # What is compiled for an engine of [llm]: of these stages only the one that is chosen is built.
 FROM base AS compiled-scripted
@@ -106,6 +108,8 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
  && /requirements/install /requirements/files.txt --no-deps
 
 FROM runtime AS llm-engines
+ARG LLM_ENGINE
+ARG ACCELERATOR
 ENV LD_LIBRARY_PATH=/opt/libraries
 COPY --from=compiled /libraries /opt/libraries
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
@@ -113,8 +117,9 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
     --mount=type=bind,from=compiled,source=/wheels,target=/wheels \
     --mount=type=cache,target=/root/.cache/uv \
     /requirements/install /requirements/llm.txt --compile-bytecode \
- && find /wheels -name '*.whl' -exec /opt/tools/bin/uv pip install --cache-dir /root/.cache/uv \
-    --python /opt/venv/bin/python --compile-bytecode --no-deps {} +
+ && find /wheels -name '*.whl' -exec /opt/tools/bin/uv pip install --quiet --cache-dir /root/.cache/uv --link-mode copy \
+    --python /opt/venv/bin/python --compile-bytecode --no-deps {} + \
+ && if [ "$LLM_ENGINE $ACCELERATOR" = "llama_cpp cpu" ]; then python -c "import llama_cpp"; fi
 
 FROM runtime AS tts-engines
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \

@@ -231,7 +231,7 @@ class TestDockerfile:
     def test_needs_no_frontend_and_no_new_engine(self) -> None:
         assert "syntax=" not in self.TEXT
         assert "<<" not in self.TEXT
-        assert "--link" not in self.TEXT
+        assert "--link " not in self.TEXT
 
     def test_hadolint_finds_nothing(self) -> None:
         beside = Path(sysconfig.get_path("scripts")) / "hadolint"
