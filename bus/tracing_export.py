@@ -66,7 +66,7 @@ class SpanQueue(SpanProcessor):
         self._away = False
         self._refused = 0
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
-        self._thread.start()
+        self._begun = False
 
     @property
     def waiting(self) -> int:
@@ -82,6 +82,11 @@ class SpanQueue(SpanProcessor):
             count_dropped_spans(1)
             return
         self._waiting.append(span)
+        if not self._begun:
+            # Not before: a process that raises its priority at its start is held up by a thread of a lower one that has
+            # the interpreter.
+            self._begun = True
+            self._thread.start()
         if len(self._waiting) == BATCH_SPANS and not self._away:
             self._wake.set()
 
@@ -105,7 +110,7 @@ class SpanQueue(SpanProcessor):
             return
         self._closing = True
         self._wake.set()
-        if not self._away:
+        if self._begun and not self._away:
             self._thread.join(CLOSE_S)
         # Ends a send that is under way, and its retries.
         self._exporter.shutdown()
