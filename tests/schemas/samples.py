@@ -29,7 +29,8 @@ SAMPLES: tuple[msgspec.Struct, ...] = (
         media=call.MediaCounts(
             packets_received=1500, packets_sent=1510, lost=3, late=2, duplicate=1, reordered=4, rejected=5,
             ssrc_changes=1, jitter_ms=1.5, pacer_late_max_ms=2.5, frames_from_agent=400, frames_dropped_stale=6,
-            loss_share=0.00333, mos_in=4.25, mos_out=4.375, out_loss_share=0.0125, out_jitter_ms=2.25, round_trip_ms=31.5,
+            loss_share=0.00333, mos_in=4.25, mos_out=4.375, out_loss_share=0.0125, out_jitter_ms=2.25,
+            round_trip_ms=31.5,
         ),
     ),
     call.EdgeLost(**BASE, edge="edge-1", silent_ms=15200, duration_ms=23300),
