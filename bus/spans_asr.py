@@ -1,8 +1,9 @@
 """Spans of the asr stage: ``turn`` for each turn of the caller, and ``asr`` for what was heard in it. Pure.
 
-A turn begins with the caller's first voiced sample and ends where its answer was played out or cut off, at the latest
-with the next turn or the call. The greeting is turn 0: it begins with the answer to the call. Both spans of a turn go
-out at its end: a worker that dies before takes neither with it, and its successor tells them.
+A turn begins with the caller's first voiced sample and ends where its answer was played out or cut off, or was empty;
+one whose answer nobody heard ends with the next turn, at the latest with the call. The greeting is turn 0: it begins
+with the answer to the call. Both spans of a turn go out at its end: a worker that dies before takes neither with it,
+and its successor tells them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from schemas.asr import AsrFinal
 from schemas.base import Event
 from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered
 from schemas.failure import Failure
-from schemas.llm import APOLOGY_PART, turn_of, utterance_of
+from schemas.llm import APOLOGY_PART, LlmDone, turn_of, utterance_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
 from schemas.tts import TtsStarted
 from schemas.turn import TurnEnded, TurnInterrupted, TurnMeasured
@@ -69,6 +70,8 @@ class AsrSpans(StageSpans):
                 self._fail(event)
             case TurnInterrupted():
                 return self._interrupted(event)
+            case LlmDone() if not event.sentences and event.utterance_id == utterance_of(event.turn):
+                return self._close_turn(event.turn, at_us) if event.turn in self._turns else []
             case TtsStarted():
                 self._audio.setdefault(event.utterance_id, event.at_us)
             case PlayoutStarted():
@@ -96,7 +99,10 @@ class AsrSpans(StageSpans):
 
     def _end_speech(self, event: TurnEnded) -> list[Span]:
         start_us = self.media_us(event.speech_start_ms, event.at_us)
-        over = [span for turn in sorted(self._turns) if turn < event.turn for span in self._close_turn(turn, start_us)]
+        # What is heard still, ends where it stops: the caller may have said all before the agent is cut off.
+        earlier = [turn for turn in sorted(self._turns) if turn < event.turn]
+        silent = [turn for turn in earlier if self._started.isdisjoint(_answers(turn))]
+        over = [span for turn in silent for span in self._close_turn(turn, start_us)]
         turn = self._open_turn(event.turn, start_us, event.why)
         heard = self.open(ASR, f"asr:{event.turn}", event.turn, start_us)
         finals = self._finals.pop(event.turn, [])
@@ -105,10 +111,11 @@ class AsrSpans(StageSpans):
         heard.attributes |= {
             "callbus.asr.finals": len(finals),
             "callbus.asr.confidence": round(event.confidence, 4),
-            "callbus.asr.transcription_delay": seconds(event.transcription_delay_ms),
             "callbus.asr.end_of_turn_delay": seconds(event.end_of_turn_delay_ms),
             "callbus.turn.why": event.why,
         }
+        if event.text:
+            heard.attributes["callbus.asr.transcription_delay"] = seconds(event.transcription_delay_ms)
         if finals:
             heard.attributes["callbus.engine"] = finals[-1].engine
         if self.owner.content:
@@ -158,8 +165,7 @@ class AsrSpans(StageSpans):
     def _played(self, event: PlayoutFinished | PlayoutFlushed) -> list[Span]:
         """The turn is over with its answer, or with the apology in its place; not with what was said beside."""
         turn = turn_of(event.utterance_id)
-        answers = (utterance_of(turn), utterance_of(turn, APOLOGY_PART))
-        if turn not in self._turns or event.utterance_id not in answers:
+        if turn not in self._turns or event.utterance_id not in _answers(turn):
             return []
         return self._close_turn(turn, self.media_us(event.media_time_ms, event.at_us))
 
@@ -185,3 +191,8 @@ class AsrSpans(StageSpans):
             # Nobody else is left to tell of the call itself.
             spans.append(self.close(ended_call(opened_call(self._offered, self.owner), event), event.at_us))
         return spans
+
+
+def _answers(turn: int) -> tuple[int, int]:
+    """The utterances that answer a turn: the answer, or the apology in its place."""
+    return utterance_of(turn), utterance_of(turn, APOLOGY_PART)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bus.spans import Attributes, Moment, OpenSpan, Owner, Span, StageSpans, root_id_of
+from bus.spans import Attributes, Moment, OpenSpan, Owner, Span, StageSpans, root_id_of, seconds
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, CallHeld, CallOffered, CallResult, CallTransferred, DtmfIn
 from schemas.failure import Failure
@@ -114,12 +114,12 @@ def ended_call(span: OpenSpan, event: CallEnded) -> OpenSpan:
         "callbus.call.result": event.result.value,
         "callbus.call.reason": event.reason,
         "callbus.call.ended_by": event.ended_by.value,
-        "callbus.call.duration": event.duration_ms / 1000,
+        "callbus.call.duration": seconds(event.duration_ms),
         "callbus.rtp.packets_received": media.packets_received,
         "callbus.rtp.packets_sent": media.packets_sent,
         "callbus.rtp.lost": media.lost,
         "callbus.rtp.late": media.late,
-        "callbus.rtp.jitter": media.jitter_ms / 1000,
+        "callbus.rtp.jitter": seconds(media.jitter_ms),
     }
     if event.result is CallResult.FAILED:
         span.error = event.reason

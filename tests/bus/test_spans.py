@@ -275,6 +275,30 @@ class TestAsr:
         _, turn = fold(spans, ended(2600))
         assert times(turn) == (1000, 2600)
 
+    def test_a_next_turn_that_is_over_before_the_agent_has_stopped_ends_nothing(self) -> None:
+        spans = AsrSpans(OWNER)
+        fold(spans, answered(), at(20, PlayoutStarted, utterance_id=0, media_time_ms=20))
+        assert fold(spans, at(1500, TurnInterrupted, turn=1, utterance_id=0), turn_ended(1, 1000, 1200, 1500)) == []
+        (greeting,) = fold(spans, at(1502, PlayoutFlushed, utterance_id=0, media_time_ms=1250))
+        assert greeting.attributes["turn.was_interrupted"] is True
+        assert times(greeting) == (0, 1250)
+        assert [span.attributes["callbus.turn"] for span in fold(spans, ended(2600))] == [1, 1]
+
+    def test_an_answer_of_nothing_ends_it(self) -> None:
+        spans = AsrSpans(OWNER)
+        fold(spans, answered(), at(900, PlayoutFinished, utterance_id=0, media_time_ms=900))
+        fold(spans, turn_ended(1, 1000, 2000, 2500))
+        assert fold(spans, at(2550, LlmDone, turn=1, utterance_id=101, sentences=0)) == []
+        _, turn = fold(spans, at(2600, LlmDone, turn=1, utterance_id=100, sentences=0))
+        assert times(turn) == (1000, 2600)
+
+    def test_what_was_not_transcribed_has_no_delay_of_it(self) -> None:
+        for fields, known in (({"digits": "42"}, False), ({"text": "hello"}, True)):
+            spans = AsrSpans(OWNER)
+            heard = fold(spans, answered(), turn_ended(1, 1000, 2000, 2500, **fields), ended(3000))[1]
+            assert heard.name == "asr"
+            assert ("callbus.asr.transcription_delay" in heard.attributes) is known
+
     def test_failures_stand_in_the_turn_and_what_was_mended_is_no_error(self) -> None:
         spans = AsrSpans(OWNER)
         fold(spans, answered(), failed(2400, "engine_failed", "asr", turn=1, hears=MENDED))
