@@ -16,10 +16,12 @@ from bus.fencing import EXPECTED_SUBJECT_SEQUENCE
 from bus.interface import BucketEntry, Handler, Headers, StoreAck, StoredMessage, Subscription
 from bus.jetstream import JetStream
 from bus.nats_watch import NatsWatch, entry_value
+from bus.topology import SHARED_BUCKETS
 
 FORGET_S = 60
 """How long a deletion is told to watchers that were away."""
-DELETE = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
+DELETE = {"KV-Operation": "PURGE"}
+ROLLUP = {"Nats-Rollup": "sub"}
 """Takes the key's history with it (ADR-8)."""
 EXPIRING = {"Nats-TTL": f"{FORGET_S}s"}
 TTL_VERSION = (2, 11)
@@ -90,7 +92,8 @@ class NatsBucket:
 
     async def delete(self, key: str) -> None:
         expiring = EXPIRING if self._owner.server_version >= TTL_VERSION else {}
-        await self._write(key, b"", {**DELETE, **expiring})
+        history = ROLLUP if self._name not in SHARED_BUCKETS else {}
+        await self._write(key, b"", {**DELETE, **history, **expiring})
 
     async def keys(self) -> list[str]:
         present: dict[str, bool] = {}

@@ -14,7 +14,7 @@ import msgspec
 from bus.errors import BusError
 from bus.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
 from bus.nats_watch import change_subject
-from bus.topology import CALLS, BucketSpec, ConsumerSpec, StreamSpec, Topology, topology
+from bus.topology import CALLS, SHARED_BUCKETS, BucketSpec, ConsumerSpec, StreamSpec, Topology, topology
 from config.settings import StreamsSection
 
 SECOND_NS = 1_000_000_000
@@ -157,6 +157,7 @@ def stream_config(spec: StreamSpec, version: tuple[int, int]) -> Config:
 def bucket_config(spec: BucketSpec, version: tuple[int, int]) -> Config:
     """The stream below a KV bucket (ADR-8)."""
     window_s = min(120, spec.ttl_s) if spec.ttl_s else 120
+    shared = spec.name in SHARED_BUCKETS
     config: Config = {
         "name": f"KV_{spec.name}",
         "subjects": [f"$KV.{spec.name}.>"],
@@ -168,7 +169,7 @@ def bucket_config(spec: BucketSpec, version: tuple[int, int]) -> Config:
         "max_msg_size": spec.max_value_bytes,
         "max_msgs_per_subject": spec.history,
         "discard": spec.discard,
-        "allow_rollup_hdrs": True,
+        "allow_rollup_hdrs": not shared,
         "deny_delete": True,
         "allow_direct": True,
         "duplicate_window": window_s * SECOND_NS,
@@ -176,8 +177,8 @@ def bucket_config(spec: BucketSpec, version: tuple[int, int]) -> Config:
     }
     if version >= MARKER_VERSION:
         config["allow_msg_ttl"] = True  # deletions carry one (``bus.nats_bucket``)
-        if spec.ttl_s:
-            config["subject_delete_marker_ttl"] = MARKER_TTL_S * SECOND_NS
+        if spec.ttl_s:  # where markers of an expiry are left, the server allows a rollup by itself
+            config["subject_delete_marker_ttl"] = 0 if shared else MARKER_TTL_S * SECOND_NS
     return config
 
 

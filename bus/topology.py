@@ -35,6 +35,10 @@ BINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 """Service -> work queues and buckets that it uses, and may look at."""
 
+SHARED_BUCKETS = ("owners", "workers")
+"""Several services write there. A write that rolls up takes away every key of a bucket, not only those that its writer
+may write, so the server takes none there; without it a deletion would leave a history, so there is none."""
+
 READS_COPY = {"tts": CALLS_TTS}
 """Service -> the stream that it reads a call's events from, where that is not CALLS."""
 
@@ -224,7 +228,6 @@ def buckets(section: StreamsSection) -> tuple[BucketSpec, ...]:
             name="owners",
             why="Owner by stage and call id: worker and epoch. Deleted when the call ends, a day later in any case; a "
             "deletion is forgotten after a minute, or the bucket would fill up with it.",
-            history=4,
             ttl_s=DAY_S,
             replicas=section.replicas,
         ),

@@ -227,6 +227,22 @@ async def test_each_writes_its_own_keys_and_no_others(user: str, visitors: Visit
         assert await visitors[user].may_publish(f"dead_letter.{stage}", b"{}") is (stage == user)
 
 
+@pytest.mark.parametrize("user", ["asr", "llm", "tts"])
+async def test_nobody_takes_the_keys_of_others_away(user: str, visitors: Visitors) -> None:
+    """A write may ask for everything before it to go, in the whole bucket: no right on subjects holds that back."""
+    ops = visitors["ops"].client
+    others = [f"$KV.{bucket}.{stage}.kept" for bucket in ("owners", "workers") for stage in SERVICES if stage != user]
+    for subject in others:
+        await ops.request(subject, b"{}")
+    for bucket in ("owners", "workers"):
+        for extent in ("all", "sub"):
+            await visitors[user].client.publish(f"$KV.{bucket}.{user}.x", b"{}", headers={"Nats-Rollup": extent})
+    await visitors[user].settle()
+    for subject in others:
+        answer = await ops.request(f"$JS.API.DIRECT.GET.KV_{subject.split('.')[1]}.{subject}", b"")
+        assert answer.data == b"{}", subject
+
+
 @pytest.mark.parametrize("user", SERVICES)
 async def test_only_ops_gives_orders_to_processes(user: str, visitors: Visitors) -> None:
     for subject in (f"ops.log_level.{user}.x", "ops.anything", f"{user}.x.health", "$SRV.PING"):
