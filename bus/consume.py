@@ -91,8 +91,7 @@ class CallFeed:
     async def close(self) -> None:
         """Hand nothing over any more. May be called from a handler's own task, and twice."""
         self._closed = True
-        if tracing.observer is not None:
-            tracing.observer.left(self._root.split(".")[2])
+        tracing.left(self._root.split(".")[2])
         self._stop_looking()
         _feeds_of(self._connection).discard(self)
         if self._catching_up is not None and self._catching_up is not asyncio.current_task():

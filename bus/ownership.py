@@ -314,6 +314,7 @@ class StageOwner:
                 tenant=claim.tenant,
             )
             self._report(claim, "engine_failed", f"accept raised {type(error).__name__}", number=attempt)
+            tracing.left(claim.call_id)
             self._share.failed()
             return False
         self._calls[claim.call_id] = (claim, call)

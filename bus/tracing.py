@@ -67,6 +67,12 @@ def claimed(offered: CallOffered, epoch: int, takeover: bool) -> None:
         observer.claimed(offered, epoch, takeover, wall_us())
 
 
+def left(call_id: str) -> None:
+    """This process has let go of a call in its stage."""
+    if observer is not None:
+        observer.left(call_id)
+
+
 def annotate(call_id: str, turn: int, attributes: Attributes) -> None:
     """Attributes that no event holds, for the span that this stage has open for a turn."""
     if observer is not None:

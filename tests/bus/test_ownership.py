@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bus import codec, ownership
+from bus import codec, ownership, tracing
 from bus.errors import BusTimeout, StoreUnavailable
 from bus.fencing import MESSAGE_ID
 from bus.guard import guard_of
@@ -14,9 +14,12 @@ from bus.heartbeat import Heartbeat, WorkerDirectory, ping_subject
 from bus.interface import Claimable, Message, StoredMessage
 from bus.memory import MemoryConnection, MemoryServer
 from bus.ownership import Claim, StageOwner
+from bus.spans_asr import AsrSpans
+from bus.tracing_calls import CallTraces, Rules
 from config.settings import OwnershipSection
 from schemas import subjects
 from schemas.base import Event
+from schemas.call import CallOffered
 from schemas.failure import Failure
 from schemas.session import Owner, Stage, WorkerRecord
 from tests.bus.samples import ended, offered, until
@@ -390,6 +393,39 @@ def test_call_whose_accept_fails_goes_to_another_worker() -> None:
         assert "RuntimeError" in failures[0].detail
 
     run_virtual(scenario())
+
+
+def test_a_call_whose_accept_fails_is_left_by_the_traces() -> None:
+    known: set[str] = set()
+
+    class Traces(CallTraces):
+        def claimed(self, offered: CallOffered, epoch: int, takeover: bool, now_us: int) -> None:
+            super().claimed(offered, epoch, takeover, now_us)
+            known.add(offered.call_id)
+
+    async def scenario() -> None:
+        traces = Traces(
+            "asr",
+            "asr-1",
+            Rules(),
+            fold=AsrSpans,
+            emit=lambda *_: None,
+            passes=lambda: True,
+            ask=lambda _: None,
+            now=now,
+        )
+        tracing.observe(traces)
+        stand = Stand()
+        (one,) = await stand.workers("asr-1")
+        one.failing = lambda _: True
+        await stand.offer(1)
+        await asyncio.sleep(30)
+        assert (len(known), traces.calls) == (1, 0)
+
+    try:
+        run_virtual(scenario())
+    finally:
+        tracing.observe(None)
 
 
 def test_call_that_nobody_can_take_is_given_up() -> None:
