@@ -7,18 +7,20 @@ says ``recreate``: that loses what the stream holds. Several provisioners may ru
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from bus.errors import BusError
-from bus.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, ApiError
+from bus.jetstream import CONSUMER_NOT_FOUND, NO_MESSAGE_FOUND, STREAM_NOT_FOUND, ApiError, parse_headers
 from bus.nats_watch import change_subject
 from bus.topology import CALLS, SHARED_BUCKETS, BucketSpec, ConsumerSpec, StreamSpec, Topology, topology
 from config.settings import StreamsSection
 
 SECOND_NS = 1_000_000_000
 MARKER_TTL_S = 60
+COPIED_FROM = "Nats-Stream-Source"
 """How long the server remembers that a KV value expired: a watcher that was away for less hears of it."""
 
 COUNTER_VERSION = (2, 12)
@@ -206,7 +208,7 @@ def _difference(
     fields = tuple(
         FieldChange(field=field, before=actual.get(field), after=value)
         for field, value in wanted.items()
-        if (actual.get(field) or None) != (value or None)
+        if _comparable(field, actual.get(field)) != _comparable(field, value)
     )
     if not fields:
         return []
@@ -238,11 +240,33 @@ async def _apply_one(connection: Provisioner, wanted: Topology, change: Change) 
         config = bucket_config(next(b for b in wanted.buckets if b.name == change.name), version)
     if change.action == "change":
         actual = await _stream_config(connection, config["name"])
+        if "sources" in config:
+            await _go_on_copying(connection, config)
         await connection.api(f"STREAM.UPDATE.{config['name']}", {**(actual or {}), **config})
         return
     if change.action == "recreate":
         await connection.api(f"STREAM.DELETE.{config['name']}")
     await connection.api(f"STREAM.CREATE.{config['name']}", config)
+
+
+async def _go_on_copying(connection: Provisioner, config: Config) -> None:
+    """A source with other filters is a new one to the server: it would copy all that is copied already once more."""
+    try:
+        last = (await connection.api(f"STREAM.MSG.GET.{config['name']}", {"last_by_subj": ">"}))["message"]
+    except ApiError as error:
+        if error.code == NO_MESSAGE_FOUND:
+            return
+        raise
+    copied_from = parse_headers(base64.b64decode(last.get("hdrs", ""))).get(COPIED_FROM, "").split()
+    if len(copied_from) > 1:  # the stream, and the sequence there
+        config["sources"] = [{**config["sources"][0], "opt_start_seq": int(copied_from[1]) + 1}]
+
+
+def _comparable(field: str, value: Any) -> Any:
+    """Where a copy began is no difference."""
+    if field != "sources" or not value:
+        return value or None
+    return [{name: each[name] for name in each if name != "opt_start_seq"} for each in value]
 
 
 async def _stream_config(connection: Provisioner, name: str) -> Config | None:

@@ -46,6 +46,39 @@ async def test_the_plan_names_everything_and_the_second_run_changes_nothing(fres
     await connection.close()
 
 
+async def test_a_copy_with_other_filters_holds_nothing_twice(fresh_nats: Servers) -> None:
+    """A server that an earlier version provisioned: what HISTORY holds is not copied again, what comes is."""
+    connection = await open_connection(fresh_nats())
+    await apply(connection, SECTION)
+    for number in range(20):
+        await connection.store(f"call.default.c{number}.llm.sentence", b"said")
+    await until_copied(connection, 20)
+    config = (await connection.api("STREAM.INFO.HISTORY"))["config"]
+    config["sources"][0]["subject_transforms"] = config["sources"][0]["subject_transforms"][1:]
+    await connection.api("STREAM.UPDATE.HISTORY", config)
+    await asyncio.sleep(0.5)
+    before = (await connection.api("STREAM.INFO.HISTORY"))["state"]["messages"]
+    assert [change.name for change in await apply(connection, SECTION)] == ["HISTORY"]
+    assert await plan(connection, SECTION) == []
+    await connection.store("call.default.c1.call.ended", b"over")
+    await until_copied(connection, before + 1)
+    await asyncio.sleep(0.5)
+    assert (await connection.api("STREAM.INFO.HISTORY"))["state"]["messages"] == before + 1
+    # Another setting, later: nothing is copied again either.
+    await apply(connection, StreamsSection(history_max_age_d=7))
+    await connection.store("call.default.c2.call.ended", b"over")
+    await until_copied(connection, before + 2)
+    await asyncio.sleep(0.5)
+    assert (await connection.api("STREAM.INFO.HISTORY"))["state"]["messages"] == before + 2
+    await connection.close()
+
+
+async def until_copied(connection: NatsConnection, count: int) -> None:
+    async with asyncio.timeout(10):
+        while (await connection.api("STREAM.INFO.HISTORY"))["state"]["messages"] < count:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_changed_setting_is_shown_field_by_field_and_applied(fresh_nats: Servers) -> None:
     connection = await open_connection(fresh_nats())
     await apply(connection, SECTION)
