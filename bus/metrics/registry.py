@@ -118,14 +118,13 @@ class Figure:
         return found
 
     def begin(self, service: str) -> None:
-        """Make the series that a counter of this process can have, where they are few."""
-        if self.declaration.kind != "counter" or not self.declaration.labels:
+        """Make the series that a counter of this process can have, where few; a histogram's where it is one."""
+        kind, labels = self.declaration.kind, self.declaration.labels
+        if not labels or kind == "gauge" or any(label.limit for label in labels):
             return
-        values = [(service,) if label.own else label.values for label in self.declaration.labels]
-        if not any(label.limit for label in self.declaration.labels):
-            series = list(itertools.product(*values))
-            for each in series if len(series) <= INITIAL_SERIES else ():
-                self.child(dict(zip((label.name for label in self.declaration.labels), each, strict=True)))
+        series = list(itertools.product(*((service,) if label.own else label.values for label in labels)))
+        for each in series if len(series) <= (INITIAL_SERIES if kind == "counter" else 1) else ():
+            self.child(dict(zip((label.name for label in labels), each, strict=True)))
 
 
 class CountedFigure(Figure):

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bus import metrics
 from bus.metrics import calls, engines, media, page, process, registry, traces, turns, workers
-from bus.metrics.registry import DECLARED, FIGURES, OTHER, SERVICES
+from bus.metrics.registry import DECLARED, FIGURES, OTHER, SERVICES, WORKERS
 from schemas.call import CallResult
 from schemas.turn import TurnMeasured
 
@@ -151,6 +151,9 @@ def test_counters_with_few_series_have_them_from_the_start() -> None:
         assert f'callbus_calls_refused_total{{reason="{reason}"}}' in text
     assert 'callbus_dead_letters_total{service="edge"}' in text
     assert re.search(r'callbus_build_info{service="edge",version="[^"]+"} 1\.0', text)
+    # The first takeover must show in increase(), too: mostly there is no second one.
+    for stage in WORKERS:
+        assert f'callbus_takeover_seconds_count{{stage="{stage}"}}' in text_of(stage)
 
 
 def test_the_number_of_series_has_an_end_and_no_label_is_an_identifier() -> None:
