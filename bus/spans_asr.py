@@ -23,7 +23,7 @@ from bus.spans import (
 from bus.spans_edge import ended_call, opened_call
 from schemas.asr import AsrFinal
 from schemas.base import Event
-from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered
+from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered, MediaCounts
 from schemas.failure import Failure
 from schemas.llm import APOLOGY_PART, LlmDone, turn_of, utterance_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
@@ -187,8 +187,8 @@ class AsrSpans(StageSpans):
 
     def _end_call(self, event: CallEnded) -> list[Span]:
         spans = [span for turn in sorted(self._turns) for span in self._close_turn(turn, event.at_us)]
-        if event.reason == EDGE_LOST and self._offered is not None:
-            # Nobody else is left to tell of the call itself.
+        if event.reason == EDGE_LOST and self._offered is not None and event.media == MediaCounts():
+            # Another edge says so: nobody else is left to tell of the call itself.
             spans.append(self.close(ended_call(opened_call(self._offered, self.owner), event), event.at_us))
         return spans
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from bus.spans import (
@@ -36,6 +37,7 @@ from schemas.call import (
     CallTransferred,
     DtmfIn,
     EndedBy,
+    MediaCounts,
 )
 from schemas.failure import Failure
 from schemas.llm import LlmDone, LlmSentence, ToolCalled, ToolReturned
@@ -328,6 +330,13 @@ class TestAsr:
         _, call = fold(AsrSpans(OWNER), offered(), answered(), ended(9000, CallResult.FAILED, EDGE_LOST))
         assert (call.name, call.error, times(call)) == ("call", EDGE_LOST, (-500, 9000))
         assert len(fold(AsrSpans(OWNER), offered(), answered(), ended(9000))) == 1
+
+    def test_an_edge_that_was_taken_for_dead_and_lives_tells_its_call_itself(self) -> None:
+        end = ended(9000, CallResult.FAILED, EDGE_LOST)
+        assert isinstance(end, CallEnded)
+        own = msgspec.structs.replace(end, media=MediaCounts(packets_sent=450))
+        assert [span.name for span in fold(AsrSpans(OWNER), offered(), answered(), own)] == ["turn"]
+        assert [span.name for span in fold(EdgeSpans(OWNER), offered(), answered(), own)] == ["call"]
 
 
 class TestLlm:
