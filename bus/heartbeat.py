@@ -57,6 +57,11 @@ class Heartbeat:
         self._ping: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is said any more although nobody stopped it."""
+        return any(task.done() for task in self._tasks)
+
     def record(self) -> WorkerRecord:
         """The worker as it stands."""
         return WorkerRecord(

@@ -13,6 +13,7 @@ from typing import Any
 
 from bus import codec, tracing
 from bus.claim import Claim, OwnedCall
+from bus.claiming import Claiming
 from bus.clock import wall_us
 from bus.dead_letter import bury
 from bus.edges import EdgeWatch
@@ -37,8 +38,6 @@ log = get_logger(__name__)
 FETCH_MS = 500
 """Also the longest that a drain waits for the last fetch."""
 FULL_PAUSE_S = 0.02
-ERROR_PAUSE_S = 0.2
-SAY_AGAIN_S = 5.0
 STALE_OFFER_US = 60_000_000
 """An offer that looks this old, by clocks that may differ, counts where its edge lives."""
 CHECK_END_US = 1_000_000
@@ -46,6 +45,8 @@ MAX_DELIVERIES = 5
 REFUSE_MS = 250
 AVOID_MS = 2000.0
 """How long a worker whose ``accept`` failed leaves that call to others."""
+OFFER_LOOKS = 20
+"""So often, some 100 ms apart, a call is looked up that the stream does not know, before it is let go of."""
 VERIFY_ATTEMPTS = 5
 DELETE_ATTEMPTS = 5
 NOBODY = "nobody"
@@ -78,9 +79,10 @@ class StageOwner:
         self._accept = accept
         self._calls: dict[str, tuple[Claim, OwnedCall]] = {}
         self._reserved: dict[str, int] = {}
+        self._unknown: dict[str, int] = {}
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._claiming: asyncio.Task[None] | None = None
+        self._claiming = Claiming(stage.value, self._claim_next, lambda: self.heartbeat.draining)
         self._succession = Succession(
             connection, stage, worker, settings=settings, heartbeat=self.heartbeat, holder=self)  # fmt: skip
         self._share = FairShare(lambda: Load(self.heartbeat.calls, slots), self._succession.loads)
@@ -109,7 +111,15 @@ class StageOwner:
         await self.heartbeat.start()
         await self._succession.start(self._owners)
         await self._edges.start()
-        self._claiming = asyncio.get_running_loop().create_task(self._claim_forever(), name="claims")
+        self._claiming.start()
+
+    def lacks(self) -> str:
+        """Why this worker takes no calls, and what to do, for its health; empty where it takes them."""
+        if self.heartbeat.has_ended or self._succession.has_ended:
+            return (
+                f"{self._stage.value} no longer says that it lives, or hears who else does; restart the process"
+            )
+        return self._claiming.lacks()
 
     async def drain(self, timeout_ms: int) -> None:
         """Take no more calls, let others take those owned, and go.
@@ -124,7 +134,8 @@ class StageOwner:
             self._changed.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
-        await self._stop_claiming(deadline)
+        # A fetch that is cancelled loses what it was about to get for 3 s.
+        await self._claiming.end(max(deadline - asyncio.get_running_loop().time(), 2 * FETCH_MS / 1000))
         await self._succession.stop()
         await self._edges.stop()
         for call_id in list(self._calls):
@@ -193,6 +204,7 @@ class StageOwner:
             offered = await self._offer_of(call_id, owner.tenant)
             if offered is None:
                 await self._owners.delete(self._key(call_id))
+                self._unknown.pop(call_id, None)
                 return
             revision = await self._owners.update(self._key(call_id), codec.encode(mine), revision)
             self._succession.note(mine, revision)
@@ -224,32 +236,31 @@ class StageOwner:
             await self._owners.update(self._key(claim.call_id), codec.encode(nobody), revision)
 
     async def _offer_of(self, call_id: str, tenant: str) -> CallOffered | None:
-        """The offer of a call that is still up; None where it ended, or was forgotten by the stream."""
+        """The offer of a call that is still up; None where it ended, or was forgotten by the stream.
+
+        Raises ``BusError`` where nothing is known of it yet: a replica that comes back, and answers, may be far behind.
+        """
         offer, end = await asyncio.gather(
             self._connection.last(subjects.event_subject(CallOffered, call_id, tenant)),
             self._connection.last(subjects.event_subject(CallEnded, call_id, tenant)),
         )
+        if offer is None and end is None:
+            self._unknown[call_id] = looks = self._unknown.get(call_id, 0) + 1
+            if looks < OFFER_LOOKS:
+                raise BusError("the stream does not know it yet")
         if offer is None or end is not None:
             return None
+        self._unknown.pop(call_id, None)
         return codec.decode(offer.data, CallOffered)
 
     # --- claiming ----------------------------------------------------------------------------------------------------
 
-    async def _claim_forever(self) -> None:
-        said_at = -SAY_AGAIN_S
-        while not self.heartbeat.draining:
-            if self.free_slots() == 0:
-                await asyncio.sleep(FULL_PAUSE_S)
-                continue
-            try:
-                for claimable in await self._share.fetch(self._queue, FETCH_MS):
-                    await self._claim(claimable)
-            except BusError as error:
-                now = asyncio.get_running_loop().time()
-                if now - said_at >= SAY_AGAIN_S:
-                    said_at = now
-                    log.warning("no_offers", message=f"new calls can't be claimed now: {error}")
-                await asyncio.sleep(ERROR_PAUSE_S)
+    async def _claim_next(self) -> None:
+        if self.free_slots() == 0:
+            await asyncio.sleep(FULL_PAUSE_S)
+            return
+        for claimable in await self._share.fetch(self._queue, FETCH_MS):
+            await self._claim(claimable)
 
     async def _claim(self, claimable: Claimable) -> None:
         """One offer: take it, drop it, or give it back."""
@@ -275,7 +286,7 @@ class StageOwner:
         self._reserve(offered.call_id, 1)
         try:
             revision = await self._owners.create(self._key(offered.call_id), codec.encode(owner))
-        except BusError as error:
+        except Exception as error:
             self._reserve(offered.call_id, -1)
             if not isinstance(error, RevisionConflict):
                 raise
@@ -328,16 +339,6 @@ class StageOwner:
         return (
             await self._connection.last(subjects.event_subject(CallEnded, offered.call_id, offered.tenant)) is not None
         )
-
-    async def _stop_claiming(self, deadline: float) -> None:
-        """Let the last fetch end by itself: a fetch that is cancelled loses what it was about to get for 3 s."""
-        if self._claiming is None:
-            return
-        wait_s = max(deadline - asyncio.get_running_loop().time(), 2 * FETCH_MS / 1000)
-        await asyncio.wait({self._claiming}, timeout=wait_s)
-        self._claiming.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._claiming
 
     # --- bookkeeping -------------------------------------------------------------------------------------------------
 

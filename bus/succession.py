@@ -112,6 +112,11 @@ class Succession:
         self._guard.arm(self._lag_limit_s)
         self._ticking = asyncio.get_running_loop().create_task(self._tick_forever(), name="succession")
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody is watched over any more although nobody stopped it."""
+        return self._ticking is not None and self._ticking.done()
+
     async def stop(self) -> None:
         """Take no more calls; what is being taken is finished first."""
         if self._ticking is not None:
@@ -199,7 +204,10 @@ class Succession:
                 self._verifying = True
                 self._spawn(self._verify())
             if self._connection.connected and not self._verifying:
-                self._judge(now * 1000)
+                try:
+                    self._judge(now * 1000)
+                except Exception:
+                    log.exception("succession_failed", message="looking after the other workers failed; going on")
 
     async def _verify(self) -> None:
         try:

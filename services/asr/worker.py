@@ -106,6 +106,7 @@ async def main(context: ServiceContext) -> None:
         raise SystemExit(EXIT_CONFIGURATION) from None
     worker = AsrWorker(context.connection, context.worker, context.settings, engine, detectors, turn_model=turn_model)
     await worker.start()
+    context.health.checks.append(worker.owner.lacks)
     await context.ready()
     await context.stopping.wait()
     await worker.drain(context.settings.ownership.drain_ms)

@@ -103,6 +103,7 @@ async def serve(engine: Engine, context: ServiceContext) -> None:
     """Work until the process is told to stop."""
     worker = Worker(context.connection, context.worker, engine, context.settings)
     await worker.start()
+    context.health.checks.append(worker.owner.lacks)
     await context.ready()
     await context.stopping.wait()
     await worker.stop(context.settings.ownership.drain_ms)

@@ -104,6 +104,7 @@ async def main(context: ServiceContext) -> None:
         raise SystemExit(EXIT_CONFIG) from None
     worker = TtsWorker(context.connection, context.worker, context.settings, engine, apology, book)
     await worker.start()
+    context.health.checks.append(worker.owner.lacks)
     await context.ready()
     await context.stopping.wait()
     await worker.drain(context.settings.ownership.drain_ms)

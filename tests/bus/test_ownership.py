@@ -618,6 +618,70 @@ def test_rubbish_from_others_is_survived() -> None:
     run_virtual(scenario())
 
 
+def test_a_call_that_a_replica_does_not_know_yet_is_not_let_go_of() -> None:
+    """One that came back and catches up may answer that there is no such message."""
+
+    async def scenario() -> None:
+        stand = Stand()
+        one, two = await stand.workers("asr-1", "asr-2")
+        calls = await stand.offer(6)
+        await until(lambda: all_calls(one, two) == calls)
+        last, behind = two.connection.last, 30
+
+        async def look(subject: str, stream: str = "CALLS") -> StoredMessage | None:
+            nonlocal behind
+            behind -= 1
+            return None if behind >= 0 else await last(subject, stream)
+
+        two.connection.last = look  # type: ignore[method-assign]
+        one.die()
+        await until(lambda: two.calls() == calls)
+
+    run_virtual(scenario())
+
+
+def test_what_nobody_expected_ends_no_claiming() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        (worker,) = await stand.workers("asr-1")
+        fetch, left = worker.owner._queue.fetch, 40
+
+        async def broken(count: int, timeout_ms: int, *, wait: bool = True) -> list[Claimable]:
+            nonlocal left
+            left -= 1
+            if left >= 0:
+                raise KeyError("nobody thought of this")
+            return await fetch(count, timeout_ms, wait=wait)
+
+        worker.owner._queue.fetch = broken  # type: ignore[method-assign]
+        await asyncio.sleep(2)
+        assert worker.owner.lacks() == "", "a moment without calls is no defect"
+        await asyncio.sleep(5)
+        assert worker.owner.lacks() == "asr can't claim new calls: KeyError; see its log and that of nats-server"
+        calls = await stand.offer(3)
+        await until(lambda: worker.calls() == calls)
+        await asyncio.sleep(1)
+        assert worker.owner.lacks() == ""
+
+    run_virtual(scenario())
+
+
+def test_a_worker_whose_tasks_have_ended_says_so() -> None:
+    async def scenario() -> None:
+        stand = Stand()
+        one, two, three = await stand.workers("asr-1", "asr-2", "asr-3")
+        assert not any(worker.owner.lacks() for worker in (one, two, three))
+        one.owner._claiming.cancel()
+        two.owner.heartbeat._tasks[0].cancel()
+        assert three.owner._succession._ticking is not None
+        three.owner._succession._ticking.cancel()
+        await asyncio.sleep(0.1)
+        assert "claims them has ended" in one.owner.lacks()
+        assert all("no longer says that it lives" in worker.owner.lacks() for worker in (two, three))
+
+    run_virtual(scenario())
+
+
 def test_claiming_goes_on_when_the_queue_answers_again() -> None:
     async def scenario() -> None:
         stand = Stand()
