@@ -128,7 +128,7 @@ class NatsConnection:
     async def request(
         self, subject: str, data: bytes, *, timeout_ms: int = 2000, headers: Headers | None = None
     ) -> Message:
-        asks = self.open_reply if subject.startswith("$JS.") else self._open_ask
+        asks = self.open_reply if subject.startswith("$JS.") else self.open_ask
         return await self._request(subject, data, timeout_ms, headers, asks)
 
     async def _request(
@@ -232,7 +232,7 @@ class NatsConnection:
         self._replies[reply] = handler
         return reply
 
-    def _open_ask(self, handler: Handler) -> str:
+    def open_ask(self, handler: Handler) -> str:
         """One for other processes: nobody who answered a request before can tell the next one's."""
         reply = f"{self._ask_prefix}.{secrets.token_hex(8)}"
         self._replies[reply] = handler

@@ -73,7 +73,7 @@ class Round:
         self._changed = asyncio.Event()
 
     async def run(self, deadline: float) -> list[dict[str, Any]]:
-        reply = self._connection.open_reply(self._on_ping)
+        reply = self._connection.open_ask(self._on_ping)
         self._connection.publish(self._subject, b"", reply=reply)
         loop = asyncio.get_running_loop()
         while not self._nobody and (left_s := deadline - loop.time()) > 0:
@@ -97,7 +97,7 @@ class Round:
             body = msgspec.json.decode(message.data)
             name = f"{body['name']} {body['id']}"
             self._there.add(name)
-            reply = self._connection.open_reply(lambda answer: self._on_health(name, answer))
+            reply = self._connection.open_ask(lambda answer: self._on_health(name, answer))
             self._connection.publish(f"{body['name']}.{body['id']}.{HEALTH}", b"", reply=reply)
         self._changed.set()
 

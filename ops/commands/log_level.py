@@ -113,7 +113,7 @@ async def _ask(connection: NatsConnection, target: str, order: LogLevelOrder) ->
             nobody = message.headers.get("Status") == "503"
         changed.set()
 
-    reply = connection.open_reply(take)
+    reply = connection.open_ask(take)
     connection.publish(subjects.log_level(target), msgspec.json.encode(order), reply=reply)
     while not nobody:
         changed.clear()

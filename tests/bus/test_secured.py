@@ -16,17 +16,23 @@ from structlog.testing import capture_logs
 
 from bus.client import NatsConnection, connect
 from bus.errors import BusError, BusRefused, BusUnavailable
+from bus.log_levels import LevelControl
+from bus.micro import MicroService
 from bus.provision import apply
 from bus.server import ROOT, SECURED_CONFIG, nats_server_binary
+from bus.service_query import Round
 from config.settings import NatsSection, StreamsSection
+from ops.commands.log_level import _ask
 from ops.keys import KeyFolder
 from schemas import subjects
+from schemas.log_level import LogLevelOrder
 from tests.bus.behaviours.worlds import until
 from tests.bus.secured import CALL, Secured, secured_server
 
 pytestmark = pytest.mark.bus
 
-USERS = ("edge", "asr", "llm", "tts", "ops", "inspect")
+SERVICES = ("edge", "asr", "llm", "tts")
+USERS = (*SERVICES, "ops", "inspect")
 WORDS = b"my password is swordfish"
 
 
@@ -119,6 +125,34 @@ async def test_a_right_that_is_missing_is_named_in_the_log(secured: Secured) -> 
     assert "hangup" in logs[0]["message"]
     assert connection.connected
     await connection.close()
+
+
+@pytest.mark.parametrize("user", ["ops", "inspect"])
+async def test_people_hear_how_each_process_is(user: str, secured: Secured) -> None:
+    """`callbus health` over the bus: processes answer people where they may, not where only JetStream does."""
+    processes = [await secured.connect(name) for name in SERVICES]
+    for name, connection in zip(SERVICES, processes, strict=True):
+        answer = {"ok": True, "ready": True, "why": "", "instance": f"{name}-1"}
+        service = MicroService(connection, name=name, version="1", instance=f"{name}-1", health=answer.copy)
+        await service.start()
+    person = await secured.connect(user, "callbus-cli")
+    heard = await Round(person, "").run(asyncio.get_running_loop().time() + 5)
+    assert [(each["instance"], each["ready"]) for each in heard] == [(f"{name}-1", True) for name in sorted(SERVICES)]
+    for connection in (person, *processes):
+        await connection.close()
+
+
+@pytest.mark.parametrize("stage", SERVICES)
+async def test_each_process_tells_ops_its_log_level(stage: str, secured: Secured) -> None:
+    process, ops = await secured.connect(stage), await secured.connect("ops", "callbus-cli")
+    control = LevelControl(process, stage, f"{stage}-1", "info")
+    await control.start()
+    await process.flush()
+    replies = await _ask(ops, stage, LogLevelOrder(level="configured"))
+    assert [(each.instance, each.error) for each in replies] == [(f"{stage}-1", "")]
+    await control.stop()
+    await process.close()
+    await ops.close()
 
 
 def _none(path: Path) -> str:
