@@ -40,9 +40,9 @@ SPAN_LIMIT = 20_000
 """Spans kept back in a process, of all calls together; beyond it the oldest call's are dropped."""
 
 CHAIN = {
-    "asr": {"call.answered", "llm.done", "playout.started", "playout.finished", "playout.flushed"},
-    "llm": {"call.answered", "turn.ended", "turn.interrupted", "playout.finished", "playout.flushed"},
-    "tts": {"call.answered", "llm.sentence", "llm.done", "turn.interrupted", "playout.flushed"},
+    "asr": {"call.answered", "playout.started"},
+    "llm": {"call.answered", "turn.ended", "turn.interrupted", "playout.flushed"},
+    "tts": {"call.answered", "llm.sentence", "llm.done", "turn.interrupted"},
 }
 """Messages that have a stage do something: each is a hop, from being said until received."""
 SPEAKER = {kind: SPEAKERS[name.split(".", 1)[0]] for name, kind in EVENT_BY_NAME.items()}
