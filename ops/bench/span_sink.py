@@ -28,7 +28,7 @@ class Counted:
 
 def main() -> None:
     """Receive until standard input ends."""
-    import grpc
+    import grpc  # type: ignore[import-untyped]
 
     counted = Counted()
     handlers = grpc.method_handlers_generic_handler(
