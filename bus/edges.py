@@ -17,6 +17,7 @@ from bus import codec
 from bus.clock import wall_us
 from bus.consume import hand_over
 from bus.errors import BusError, BusTimeout, NoResponders
+from bus.fencing import MESSAGE_ID
 from bus.heartbeat import ping_subject
 from bus.interface import Connection, Message, Subscription
 from bus.logs import get_logger
@@ -32,6 +33,9 @@ LOST_S = 15.0
 LOOK_S = 1.0
 ASK_MS = 1000
 STORE_MS = 60_000
+AGAIN_S = 10.0
+AGAIN = 360
+"""It is said again so often, an hour long, where no edge has ended the record: there may have been none."""
 
 
 class EdgeWatch:
@@ -120,16 +124,15 @@ class EdgeWatch:
             answered_us = codec.decode(message.data, CallAnswered).at_us if message is not None else last_heard_us
         duration_ms = max(0, last_heard_us - answered_us) // 1000
         recorder = Recorder(self._connection, service=self._service)
-        recorder.record(
-            EdgeLost(
-                call_id=offered.call_id,
-                tenant=offered.tenant,
-                at_us=wall_us(),
-                edge=offered.edge,
-                silent_ms=(wall_us() - last_heard_us) // 1000,
-                duration_ms=duration_ms,
-            )
+        lost = EdgeLost(
+            call_id=offered.call_id,
+            tenant=offered.tenant,
+            at_us=wall_us(),
+            edge=offered.edge,
+            silent_ms=(wall_us() - last_heard_us) // 1000,
+            duration_ms=duration_ms,
         )
+        recorder.record(lost)
         hand_over(
             self._connection,
             CallEnded(
@@ -144,6 +147,19 @@ class EdgeWatch:
             ),
         )
         await recorder.close(STORE_MS)
+        await self._say_until_ended(lost)
+
+    async def _say_until_ended(self, lost: EdgeLost) -> None:
+        """An edge that was not there yet, or that still missed nobody, ends the record later."""
+        end = subjects.event_subject(CallEnded, lost.call_id, lost.tenant)
+        for _ in range(AGAIN):
+            await asyncio.sleep(AGAIN_S)
+            with contextlib.suppress(BusError):
+                if await self._connection.last(end) is not None:
+                    return
+                if any(self.lives(edge) for edge in self._heard):
+                    headers = {MESSAGE_ID: lost.dedupe_id}
+                    self._connection.publish(subjects.subject_of(lost), codec.encode(lost), headers)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -42,7 +42,7 @@ HEARS: dict[str, tuple[str, ...]] = {
 """Service -> live events that it follows."""
 
 LOOKS_UP: dict[str, tuple[str, ...]] = {
-    "edge": ("call.ended", "edge.lost"),
+    "edge": ("call.offered", "call.ended", "edge.lost"),
     "asr": ("call.offered", "call.answered", "call.ended"),
     "llm": ("call.offered", "call.answered", "call.ended"),
     "tts": ("call.offered", "call.answered", "call.ended"),

@@ -160,6 +160,7 @@ class EdgeProcess:
             await asyncio.sleep(FIGURES_INTERVAL_S)
             lag_ms = max(0.0, (loop.time() - due) * 1000)
             board = self.switchboard
+            board.beat()
             board.signalling.sweep(time.monotonic())
             pacer = board.pacer.take_figures()
             media.PACER_LATE.add(pacer.buckets, pacer.total_ms / 1000)

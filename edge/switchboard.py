@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from bus import codec
 from bus.clock import uuid7_hex, wall_us
 from bus.edges import LOST_S
 from bus.errors import BusError
@@ -31,10 +32,13 @@ from edge.sip.errors import NotAcceptable, UsageError
 from edge.sip.negotiation import LocalMedia, OfferAnswer
 from edge.summary import tell_call
 from schemas.base import Event
-from schemas.call import EDGE_LOST, CallEnded, CallResult, EdgeLost, EndedBy
+from schemas.call import EDGE_LOST, CallEnded, CallOffered, CallResult, EdgeLost, EndedBy
 from schemas.subjects import event_subject
 
 log = get_logger(__name__)
+
+MISSED_S = LOST_S / 2
+"""Stages can only have missed this edge where it was away for at least so long."""
 
 
 class Switchboard:
@@ -67,6 +71,8 @@ class Switchboard:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing: dict[asyncio.Task[None], CallBus] = {}
         self._bus_lost_at: float | None = None
+        self._beat_at: float | None = None
+        self._away_at: float | None = None
         figures.ACTIVE.read(lambda: len(self.calls))
         figures.HELD.read(lambda: sum(call.held for call in list(self.calls.values())))
         connection.on_disconnected(self._bus_lost)
@@ -209,13 +215,30 @@ class Switchboard:
     async def _end_what_was_given_up(self, gap_s: float) -> None:
         """The bus was away: the stages may have let go of a call, or somebody ended its record, unheard by this edge.
         What stages say counts only where they can have missed this edge for so long."""
-        signs: list[type[Event]] = [CallEnded, *([EdgeLost] if gap_s >= LOST_S / 2 else [])]
+        signs: list[type[Event]] = [CallEnded, *([EdgeLost] if gap_s >= MISSED_S or self._was_away() else [])]
         for call in list(self.calls.values()):
             for sign in signs:
                 with contextlib.suppress(BusError):
                     message = await self._connection.last(event_subject(sign, call.call_id, call.bus.tenant))
                     if message is not None and call.handle in self.calls:
                         call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)
+
+    def beat(self) -> None:
+        """The process runs. Where it did not for long, stages may have let go of its calls."""
+        now = self._now()
+        away_s = now - self._beat_at if self._beat_at is not None else 0.0
+        self._beat_at = now
+        if away_s >= MISSED_S:
+            self._away_at = now
+            log.warning("stood_still", message=f"this edge stood still for {away_s:.1f} s; it asks for its calls")
+            self._spawn(self._end_what_was_given_up(away_s), "given-up")
+
+    def _was_away(self) -> bool:
+        """Whether this process stands still, or did a moment ago: what is read now may have waited for it since."""
+        now = self._now()
+        return (self._beat_at is not None and now - self._beat_at >= MISSED_S) or (
+            self._away_at is not None and now - self._away_at < MISSED_S
+        )
 
     def on_edge_lost(self, event: Event) -> None:
         """A stage lets go of a call because its edge is gone (``bus.edges``).
@@ -226,17 +249,28 @@ class Switchboard:
         """
         if not isinstance(event, EdgeLost):
             return
-        if self.hears(event.edge):
-            log.warning("edge_not_lost", message=f"a stage says that edge {event.edge} is gone, but it is heard here")
-            return
         own = [call for call in self.calls.values() if call.call_id == event.call_id]
-        for call in own:
-            call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)
-        if not own and event.edge != self._edge:
+        if own and event.edge == self._edge and (self._was_away() or not self.hears(self._edge)):
+            for call in own:
+                call.hang_up(EDGE_LOST, EndedBy.EDGE, CallResult.FAILED)
+        elif own or self.hears(event.edge):
+            log.warning("edge_not_lost", message=f"a stage says that edge {event.edge} is gone, but it is heard here")
+        elif event.edge != self._edge:
             self._spawn(self._end_record(event), "end-of-a-lost-call")
 
     async def _end_record(self, lost: EdgeLost) -> None:
         """Say the end of another edge's call. All edges do; the event's id makes one of them."""
+        subject = event_subject(CallOffered, lost.call_id, lost.tenant)
+        try:
+            message = await self._connection.last(subject)
+            offered = codec.decode(message.data, CallOffered) if message is not None else None
+        except BusError as error:
+            log.warning("edge_lost_unchecked", message=f"a call of a lost edge can't be looked up: {error}")
+            return
+        if offered is None or offered.edge != lost.edge:
+            text = f"a stage says that edge {lost.edge} is gone with a call that is not its"
+            log.warning("edge_not_lost", message=text, call_id=lost.call_id)
+            return
         recorder = Recorder(self._connection, service="edge")
         recorder.record(
             CallEnded(

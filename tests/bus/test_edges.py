@@ -7,10 +7,11 @@ import asyncio
 import pytest
 
 from bus import codec, ownership
-from bus.consume import follow_call
+from bus.consume import follow_all, follow_call
 from bus.edges import LOST_S
 from bus.fencing import MESSAGE_ID
 from bus.heartbeat import Heartbeat
+from bus.interface import Message
 from bus.memory import MemoryServer
 from bus.ownership import Claim, StageOwner
 from config.settings import OwnershipSection
@@ -18,7 +19,7 @@ from schemas import subjects
 from schemas.base import Event
 from schemas.call import CallAnswered, CallEnded, EdgeLost
 from schemas.session import Stage
-from tests.bus.samples import AT_US, CALL, offered, until
+from tests.bus.samples import AT_US, CALL, ended, offered, until
 from tests.fakes.virtual import run_virtual
 
 pytestmark = pytest.mark.unit
@@ -94,6 +95,32 @@ def test_calls_of_a_killed_edge_are_ended_once() -> None:
         await asyncio.sleep(60)
         assert len(stand.ends()) == 3, "once each, however long the stages keep the call"
         assert len(stand.lost()) == 1
+
+    run_virtual(scenario())
+
+
+def test_an_edge_that_comes_later_is_told() -> None:
+    """The only edge died and its successor took a minute: nobody else may end the record."""
+
+    async def scenario() -> None:
+        stand = await Stand().start()
+        stand.connection.kill()
+        await stand.edge.stop()
+        await asyncio.sleep(LOST_S + 60)
+        assert len(stand.ends()) == 3
+        connection = stand.server.connect("edge-2")
+        heard: list[Event] = []
+        await follow_all(connection, ("edge.lost",), heard.append, service="edge")
+        await Heartbeat(connection, Stage.EDGE, "edge-2", settings=SETTINGS).start()
+        await until(lambda: bool(heard), 15)
+        assert isinstance(heard[0], EdgeLost)
+        assert heard[0].edge == "edge-1"
+        end = ended()
+        said: list[Message] = []
+        await connection.subscribe("call.*.*.edge.lost", said.append)
+        await connection.store(subjects.subject_of(end), codec.encode(end), {MESSAGE_ID: end.dedupe_id})
+        await asyncio.sleep(30)
+        assert not said, "somebody has ended it"
 
     run_virtual(scenario())
 

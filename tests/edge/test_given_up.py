@@ -14,7 +14,7 @@ from bus.memory import MemoryServer
 from edge.sip import events as sip
 from schemas import subjects
 from schemas.base import Event
-from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallResult, EdgeLost, EndedBy
+from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered, CallResult, EdgeLost, EndedBy
 from tests.edge.harness import Edge, running_edge, until
 from tests.fakes.caller import Caller
 
@@ -36,6 +36,11 @@ def end_of(edge: Edge) -> CallEnded:
 
 def lost(edge: Edge, name: str = "edge-test", call_id: str = "") -> EdgeLost:
     return EdgeLost(call_id=call_id or edge.observer.call_id, at_us=wall_us(), edge=name, silent_ms=15_000)
+
+
+def offered(name: str) -> CallOffered:
+    """Another call, which another edge said."""
+    return CallOffered(call_id=OTHER_CALL, at_us=wall_us(), edge=name)
 
 
 async def say(edge: Edge, event: Event) -> None:
@@ -83,6 +88,7 @@ async def test_an_edge_ends_the_record_of_one_that_died() -> None:
     connection = server.connect("edge")
     async with running_edge(connection, server.connect("observer")) as edge:
         await follow_all(connection, ("edge.lost",), edge.board.on_edge_lost, service="edge")
+        await say(edge, offered("edge-dead"))
         await say(edge, lost(edge, "edge-dead", OTHER_CALL))
         await until(lambda: bool(server.streams["CALLS"].read("call.*.*.call.ended")))
         (message,) = server.streams["CALLS"].read("call.*.*.call.ended")
@@ -104,3 +110,63 @@ async def test_a_call_that_was_ended_while_the_bus_was_away_is_hung_up() -> None
         connection.restore()
         await caller.wait_for(sip.CallHungUp)
         await until(lambda: len(edge.board.calls) == 1)
+
+
+async def test_a_stage_ends_no_call_by_naming_an_edge_that_nobody_has() -> None:
+    server = MemoryServer()
+    connection = server.connect("edge")
+    async with running_edge(connection, server.connect("observer")) as edge, Caller() as caller:
+        edge.board.hears = lambda name: name in ("edge-test", "edge-2")
+        await follow_all(connection, ("edge.lost",), edge.board.on_edge_lost, service="edge")
+        await caller.dial(edge.port)
+        await edge.observer.wait_for(CallAnswered)
+        await say(edge, offered("edge-2"))
+        await say(edge, lost(edge, "edge-nobody"))
+        await say(edge, lost(edge, "edge-nobody", OTHER_CALL))
+        await asyncio.sleep(0.3)
+        assert len(edge.board.calls) == 1
+        assert not server.streams["CALLS"].read("call.*.*.call.ended")
+
+
+@pytest.mark.parametrize("cut_off", [False, True])
+async def test_an_edge_that_was_frozen_ends_its_calls(cut_off: bool) -> None:
+    """It is heard, for its last word before it froze is read with all else; or the server cut it off, and it is back at
+    once. No other edge has ended the record."""
+    server = MemoryServer()
+    connection = server.connect("edge")
+    async with running_edge(connection, server.connect("observer")) as edge, Caller() as caller:
+        edge.board.hears = lambda name: name == "edge-test"
+        now, frozen_s = edge.board._now, 0.0
+        edge.board._now = lambda: now() + frozen_s
+        edge.board.beat()
+        await caller.dial(edge.port)
+        await edge.observer.wait_for(CallAnswered)
+        if not cut_off:
+            await follow_all(connection, ("edge.lost",), edge.board.on_edge_lost, service="edge")
+        frozen_s = 20.0
+        if cut_off:
+            await say(edge, lost(edge))
+            connection.interrupt()
+            connection.restore()
+        else:
+            await say(edge, lost(edge))
+        await caller.wait_for(sip.CallHungUp)
+
+
+async def test_an_edge_that_runs_again_asks_for_its_calls() -> None:
+    server = MemoryServer()
+    connection = server.connect("edge")
+    async with running_edge(connection, server.connect("observer")) as edge, Caller() as caller:
+        edge.board.hears = lambda name: True
+        now, frozen_s = edge.board._now, 0.0
+        edge.board._now = lambda: now() + frozen_s
+        edge.board.beat()
+        await caller.dial(edge.port)
+        await edge.observer.wait_for(CallAnswered)
+        await say(edge, lost(edge))
+        edge.board.beat()
+        await asyncio.sleep(0.2)
+        assert len(edge.board.calls) == 1
+        frozen_s = 20.0
+        edge.board.beat()
+        await caller.wait_for(sip.CallHungUp)
