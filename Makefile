@@ -15,7 +15,7 @@ demo: $(VENV)/.runtime ## a scripted caller calls the bank's agent over real SIP
 	$(BIN)/callbus demo
 
 # After `bench` the names of benches are no targets: `make bench engines` measures the engines and installs none.
-BENCHES := hop turn capacity vad barge_in endpointing engines processes
+BENCHES := hop turn capacity vad barge_in endpointing engines processes observability
 ifeq ($(firstword $(MAKECMDGOALS)),bench)
 BENCH := $(or $(BENCH),$(filter $(BENCHES),$(MAKECMDGOALS)))
 .PHONY: $(BENCHES)

