@@ -83,6 +83,10 @@ class TestEveryService:
     def test_comes_back_or_ends_for_good(self, service: str, keys: dict[str, Any]) -> None:
         assert keys["restart"] == ("no" if service in ONCE else "unless-stopped")
 
+    def test_a_look_starts_nothing(self) -> None:
+        """Else `run cli` starts nats, and makes it anew where another compose file had changed it: in mid-call."""
+        assert not {"cli", "models"} & {name for name, keys in services(MAIN).items() if "depends_on" in keys}
+
     @pytest.mark.parametrize(("service", "keys"), every_service())
     def test_runs_an_image_of_an_exact_version(self, service: str, keys: dict[str, Any]) -> None:
         image = filled(keys["image"])
