@@ -33,6 +33,8 @@ async def serve_control(
 ) -> Subscription:
     """Answer commands to ``stage`` of one call, whatever their name, until the subscription is closed.
 
+    A command is a request: one that names no inbox for the answer is none.
+
     What does not decode is answered with ``bad_message`` and goes to the dead letters; a handler that raises is
     answered with ``engine_failed``.
     """
@@ -49,6 +51,10 @@ async def serve_control(
             # Who may send what is ruled by subject: a command under another's name is none.
             if message.subject != subjects.control_of(stage, command.call_id, command.tenant, command_name(command)):
                 raise DecodeError("the command is another one, or of another call or tenant, than its subject says")
+            # The server sends what is stored to whatever subject a reader names, but never with a reply subject: so
+            # bytes that somebody stored elsewhere become no command.
+            if not message.reply.startswith(INBOX):
+                raise DecodeError("nobody waits for an answer to this command")
         except DecodeError as error:
             bury(connection, service, message.subject, message.data, str(error))
             reply = ControlReply(ok=False, error="bad_message", message=str(error))

@@ -94,19 +94,26 @@ def test_handler_that_raises_is_answered_with_a_failure() -> None:
     run_virtual(scenario())
 
 
-def test_command_without_reply_subject_is_carried_out() -> None:
+@pytest.mark.parametrize("reply", ["", "$JS.ACK.CALLS.tts-assign.1.2.3.4.5"])
+def test_command_that_nobody_waits_for_is_refused(reply: str) -> None:
+    """The server can be made to send stored bytes to any subject; it can't be made to ask for an answer."""
+
     async def scenario() -> None:
         server = MemoryServer()
         commands: list[ControlMessage] = []
+        dead: list[Message] = []
 
         def handle(command: ControlMessage) -> ControlReply:
             commands.append(command)
             return ControlReply(ok=True)
 
+        other = server.connect("x")
+        await other.subscribe("dead_letter.edge", dead.append)
         await serve_control(server.connect("edge-1"), "edge", CALL, "default", handle, service="edge")
-        server.connect("x").publish(SUBJECT, codec.encode(Hangup(call_id=CALL)))
+        other.publish(SUBJECT, codec.encode(Hangup(call_id=CALL)), reply=reply)
         await asyncio.sleep(0.1)
-        assert commands == [Hangup(call_id=CALL)]
+        assert not commands
+        assert "nobody waits for an answer" in dead[0].headers[REASON_HEADER]
 
     run_virtual(scenario())
 

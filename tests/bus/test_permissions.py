@@ -10,10 +10,12 @@ import pytest
 import pytest_asyncio
 
 from bus import permissions
+from bus.control import serve_control
 from bus.provision import apply
 from bus.topology import READS_COPY, TTS_FOLLOWS, topology
 from config.settings import StreamsSection
 from schemas import subjects
+from schemas.control import ControlMessage, ControlReply, Hangup
 from schemas.subjects import COMMAND_TYPES, EVENT_BY_NAME, SPEAKERS, command_name, matches
 from services.asr.fold import NAMES as ASR_FOLLOWS
 from services.llm.conversation import EVENTS as LLM_FOLLOWS
@@ -213,6 +215,55 @@ async def test_nobody_reads_or_forges_the_answers_of_others(user: str, secured: 
                 continue  # people use clients of all sorts: what is not callbus's own is not told apart
             assert not await visitor.may_publish(f"_INBOX_{other}.{kind}", b'{"stream":"CALLS","seq":1}'), (other, kind)
     await visitor.client.close()
+
+
+async def sent_by_the_server(visitors: Visitors, data: bytes, target: str) -> None:
+    """``tts`` stores ``data`` where it may, and reads it with ``target`` as the subject of the answer."""
+    tts, own = visitors["tts"], subjects.event_subject("tts.done", CALL)
+    assert await tts.may_publish(own, data)
+    await tts.settle()
+    assert await tts.may_publish(f"$JS.API.DIRECT.GET.CALLS.{own}", b"", reply=target)
+    body = msgspec.json.encode({"seq": 1, "batch": 99, "next_by_subj": own, "no_hdr": True})
+    assert await tts.may_publish(f"$JS.API.DIRECT.GET.{READS_COPY['tts']}", body, reply=target)
+    await tts.settle()
+
+
+async def test_what_the_server_was_made_to_send_is_no_command(secured: Secured, visitors: Visitors) -> None:
+    """No right on subjects holds the answers of JetStream back, but they come without a reply subject."""
+    edge, obeyed = await secured.connect("edge"), list[ControlMessage]()
+
+    def obey(command: ControlMessage) -> ControlReply:
+        obeyed.append(command)
+        return ControlReply(ok=True)
+
+    serving = await serve_control(edge, "edge", CALL, "default", obey, service="edge")
+    heard = visitors["ops"]
+    target = subjects.control_of("edge", CALL, command="hangup")
+    await heard.client.subscribe(target, cb=heard._hear)
+    await sent_by_the_server(visitors, msgspec.json.encode(Hangup(call_id=CALL)), target)
+    assert sum(b"control.hangup" in message.data for message in heard.heard) >= 2, "it was sent"
+    assert not obeyed
+    await serving.close()
+    await edge.close()
+
+
+async def test_what_no_right_holds_back(secured: Secured, visitors: Visitors) -> None:
+    """docs/security.md says so: JetStream answers wherever it is asked to, and obeys itself. Where a newer server holds
+    that back, the page is to be mended."""
+    ops = await secured.connect("ops")
+    await ops.api("STREAM.CREATE.VICTIM", {"name": "VICTIM", "subjects": ["victim"]})
+    own = subjects.event_subject("tts.done", CALL)
+    for target in ("$KV.owners.llm.forged", "$JS.API.STREAM.DELETE.VICTIM"):
+        data = b"" if target.startswith("$JS") else b"forged"
+        assert await visitors["tts"].may_publish(own, data)
+        await visitors["tts"].settle()
+        assert await visitors["tts"].may_publish(f"$JS.API.DIRECT.GET.CALLS.{own}", b"", reply=target)
+        await visitors["tts"].settle()
+    forged = await (await ops.bucket("owners")).get("llm.forged")
+    assert forged is not None
+    assert forged.value == b"forged"
+    assert "VICTIM" not in (await ops.api("STREAM.NAMES"))["streams"]
+    await ops.close()
 
 
 @pytest.mark.parametrize("user", SERVICES)
