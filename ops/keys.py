@@ -118,7 +118,7 @@ class KeyFolder:
         path = self.users_file
         before = _text_of(path) if path.exists() else ""
         known = _STORE_KEY.search(before)
-        if before and not known and not force:
+        if path.exists() and not known and not force:
             raise KeyFileError(
                 f"{path} names no JETSTREAM_KEY: without it an encrypted store can't be read; restore the file, or "
                 "begin with an empty store and --force"
@@ -162,6 +162,8 @@ class KeyFolder:
                 draft.unlink()
             with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # after a power cut it is there, or nobody was told that it is
             self._give(draft)
             draft.replace(path)
         except OSError as error:

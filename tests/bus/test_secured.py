@@ -73,6 +73,20 @@ def test_the_configuration_is_valid(variant: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("lost", ["asr/asr.pem", "tls/server.pem"])
+def test_a_certificate_that_was_not_finished_is_made_again(lost: str, tmp_path: Path) -> None:
+    """The script was stopped between a key and its certificate."""
+    make = [ROOT / "ops/nats/development-ca", tmp_path]
+    subprocess.run(make, check=True, capture_output=True)
+    (tmp_path / lost).write_text("")
+    kept = (tmp_path / "llm" / "llm.pem").read_text()
+    subprocess.run(make, check=True, capture_output=True)
+    verify = ["openssl", "verify", "-CAfile", str(tmp_path / "ca" / "ca.pem"), str(tmp_path / lost)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "llm" / "llm.pem").read_text() == kept
+
+
 @pytest.mark.parametrize("user", USERS)
 async def test_each_user_connects_by_its_key(user: str, secured: Secured) -> None:
     connection = await secured.connect(user, "callbus-cli")

@@ -109,10 +109,12 @@ def test_a_key_of_another_folder_is_not_taken_for_known(tmp_path: Path) -> None:
         assert seed not in shown.output
 
 
-def test_the_key_of_the_store_is_never_replaced_in_passing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("left", ["# emptied\n", ""])
+def test_the_key_of_the_store_is_never_replaced_in_passing(left: str, tmp_path: Path) -> None:
+    """Empty is how a power cut may leave a file."""
     folder = KeyFolder(tmp_path)
     folder.create()
-    folder.users_file.write_text("# emptied\n")
+    folder.users_file.write_text(left)
     with pytest.raises(KeyFileError, match="names no JETSTREAM_KEY"):
         folder.create(if_missing=True)
 
