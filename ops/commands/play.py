@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from pathlib import Path
 
 import click
@@ -10,19 +12,27 @@ from ops.rendering import Rendering, render_call
 from ops.session import as_json_text, bus, find_call, json_option, nats_option, run
 from schemas.call import CallOffered
 
+STANDARD_OUTPUT = Path("-")
+
 
 @click.command()
 @click.argument("call")
-@click.option("--wav", "path", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option(
+    "--wav", "path", type=click.Path(path_type=Path), required=True, help="File to write; - is standard output."
+)
 @nats_option
 @json_option
 def play(call: str, path: Path, nats_url: str, as_json: bool) -> None:
     """Render CALL (an id, the beginning or end of one, or 'last') out of the stream: caller left, agent right."""
     offered, rendering = run(_render(call, nats_url))
+    if path == STANDARD_OUTPUT:
+        sys.stdout.buffer.write(rendering.wav())
+        return
     try:
         path.write_bytes(rendering.wav())
     except OSError as error:
-        raise click.ClickException(f"{path} can't be written: {error.strerror}") from error
+        hint = "; `--wav - > FILE` writes it outside of a container" if error.errno == errno.EROFS else ""
+        raise click.ClickException(f"{path} can't be written: {error.strerror}{hint}") from error
     _report(offered.call_id, path, rendering, as_json)
 
 

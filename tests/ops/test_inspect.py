@@ -173,6 +173,12 @@ class TestPlay:
         facts = json.loads(callbus("play", TAIL, "--wav", str(tmp_path / "call.wav"), "--json").stdout)
         assert (facts["call_id"], facts["duration_ms"], facts["missing_in"]) == (CALL_ID, 12000, [[70, 10]])
 
+    def test_to_standard_output_and_nothing_else_there(self, callbus: Command, tmp_path: Path) -> None:
+        callbus("play", TAIL, "--wav", str(tmp_path / "call.wav"))
+        result = callbus("play", TAIL, "--wav", "-")
+        assert result.stdout_bytes == (tmp_path / "call.wav").read_bytes()
+        assert not Path("-").exists()
+
     def test_a_call_without_audio_and_a_path_without_a_folder(self, callbus: Command, tmp_path: Path) -> None:
         silent = callbus("play", "last", "--wav", str(tmp_path / "x.wav"))
         assert (silent.exit_code, "holds no audio" in silent.stderr) == (1, True)
