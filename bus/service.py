@@ -23,6 +23,7 @@ from bus.micro import MicroService
 from bus.vitals import Vitals
 from config.load import ConfigError, load
 from config.settings import LogSection, Settings
+from schemas import subjects
 from schemas.session import Stage
 
 Main = Callable[["ServiceContext"], Awaitable[None]]
@@ -308,7 +309,7 @@ class _Process:
 
 
 async def bind_all(connection: Connection, settings: Settings, service: str = "") -> None:
-    """Bind every consumer and bucket that ``service`` uses once; of an unknown service, all there are.
+    """Bind every consumer, bucket and copy that ``service`` uses once; of an unknown service, all but copies.
 
     Raises:
         NotProvisioned: one of them is missing; the text says what to do.
@@ -322,3 +323,6 @@ async def bind_all(connection: Connection, settings: Settings, service: str = ""
             await connection.work_queue(consumer.name, consumer.stream)
     for bucket in buckets:
         await connection.bucket(bucket)
+    if (copy := topology.READS_COPY.get(service)) is not None:
+        async for _ in connection.read(subjects.event_subject("call.offered", "nobody"), stream=copy):
+            break

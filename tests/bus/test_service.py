@@ -193,6 +193,21 @@ def test_bind_all_names_what_is_missing() -> None:
     run_virtual(scenario())
 
 
+def test_tts_waits_for_the_copy_that_it_reads() -> None:
+    """Without it a takeover would wait for what was said until the call is over."""
+
+    async def scenario() -> None:
+        server = MemoryServer()
+        connection = server.connect("tts-1")
+        await bind_all(connection, SETTINGS, "tts")
+        del server.streams["CALLS_TTS"]
+        await bind_all(connection, SETTINGS, "llm")
+        with pytest.raises(NotProvisioned, match=r"'CALLS_TTS' does not exist.*callbus provision"):
+            await bind_all(connection, SETTINGS, "tts")
+
+    run_virtual(scenario())
+
+
 def test_unhandled_errors_of_the_loop_do_not_end_it(server: MemoryServer) -> None:
     async def main(context: ServiceContext) -> None:
         asyncio.get_running_loop().call_soon(lambda: 1 / 0)
