@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from weakref import WeakKeyDictionary
 
 from bus import codec, topology, tracing
-from bus.clock import wall_us
 from bus.dead_letter import bury
 from bus.errors import BusError, DecodeError
 from bus.fencing import MESSAGE_ID
@@ -41,11 +40,13 @@ LIVE_MEMORY = 4096
 ALL_NAMES = (*(f"{domain}.>" for domain in subjects.SPEAKERS if domain not in ("rec", "failure")), "failure")
 
 
-SECOND_LOOK_S = 1.0
-"""The server delivers a message a moment before it stores it. What was delivered just before a feed subscribed may be
-stored just after it read, so a feed looks once more."""
-LATE_LOOKS_S = (5.0, 10.0)
-"""And again so long after that, where it reads a copy of the stream: a copy stands still while its servers elect."""
+LOOKS_S = (0.2, 0.8)
+"""The server delivers a message a moment before it stores it, and a sender holds back what it stores while the stream
+is slow. What was delivered just before a feed subscribed may be stored just after it read, so a feed looks again: so
+long after the reading, and after each look."""
+LOOKS_AT_COPY_S = (0.05, 0.1, 0.35, 0.5, 1.0, 1.0, 1.0, 2.0, 4.0, 6.0)
+"""The same where it reads a copy of the stream: that is always a little behind, more so on a busy machine, and stands
+still while its servers elect. A look at it is one request."""
 
 
 class CallFeed:
@@ -62,9 +63,12 @@ class CallFeed:
         self._connection = connection
         self._root = root
         self._names = tuple(dict.fromkeys(names)) or ALL_NAMES
-        self._next_sequence = {f"{root}{name}": 1 for name in self._names}
+        self._patterns = [f"{root}{name}" for name in self._names]
         self._service = service
         self._stream = topology.READS_COPY.get(service, topology.CALLS)
+        # A copy holds hardly more than is followed: one reading instead of one for each name.
+        self._reads_copy = self._stream != topology.CALLS
+        self._next_sequence = dict.fromkeys([f"{root}>"] if self._reads_copy else self._patterns, 1)
         self._guarded: GuardedHandler[Event] = GuardedHandler(service, handler)
         self._seen: set[str] = set()
         self._epochs: dict[str, int] = {}
@@ -72,15 +76,15 @@ class CallFeed:
         self._subscriptions: list[Subscription] = []
         self._dropped = 0
         self._catching_up: asyncio.Task[None] | None = None
-        self._late_looks: tuple[float, ...] = ()
-        self._second_look: asyncio.TimerHandle | None = None
+        self._looks: tuple[float, ...] = ()
+        self._next_look: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
         self._again = False
         self._closed = False
 
     async def open(self, from_start: bool) -> None:
         """Subscribe, then begin to read what is stored."""
-        for pattern in self._next_sequence:
+        for pattern in self._patterns:
             self._subscriptions.append(await self._connection.subscribe(pattern, self._receive))
         _feeds_of(self._connection).add(self)
         if from_start:
@@ -104,8 +108,14 @@ class CallFeed:
 
     def hear(self, message: Message) -> None:
         """What is known here without the bus; left out where this feed does not follow it."""
-        if any(subjects.matches(pattern, message.subject) for pattern in self._next_sequence):
+        if self._follows(message.subject):
             self._receive(message)
+
+    def look(self) -> None:
+        """Read once what was stored meanwhile, where something is seen to be missing; nothing where it reads anyway."""
+        reading = (self._catching_up, self._looking)
+        if not self._closed and all(task is None or task.done() for task in reading):
+            self._looking = asyncio.get_running_loop().create_task(self._read_late(), name="call-feed-look")
 
     def read_again(self) -> None:
         """Read what the stream holds and was not handed over yet."""
@@ -160,19 +170,25 @@ class CallFeed:
         self._release()
         self.caught_up.set()
         if not self._closed:
-            self._late_looks = LATE_LOOKS_S if self._stream != topology.CALLS else ()
-            self._second_look = asyncio.get_running_loop().call_later(SECOND_LOOK_S, self._look_again)
+            self._looks = LOOKS_AT_COPY_S if self._reads_copy else LOOKS_S
+            self._look_later()
 
     def _stop_looking(self) -> None:
-        """A reading that begins, or the end, makes the second look needless."""
-        if self._second_look is not None:
-            self._second_look.cancel()
+        """A reading that begins, or the end, makes the next look needless."""
+        if self._next_look is not None:
+            self._next_look.cancel()
         if self._looking is not None and self._looking is not asyncio.current_task():
             self._looking.cancel()
 
+    def _look_later(self) -> None:
+        if self._looks and not self._closed:
+            pause_s, *later = self._looks
+            self._looks = tuple(later)
+            self._next_look = asyncio.get_running_loop().call_later(pause_s, self._look_again)
+
     def _look_again(self) -> None:
-        if not self._closed and (self._catching_up is None or self._catching_up.done()):
-            self._looking = asyncio.get_running_loop().create_task(self._read_late(), name="call-feed-second-look")
+        self.look()
+        self._look_later()
 
     async def _read_late(self) -> None:
         """Hand over what was stored after the reading and had been live before the subscription."""
@@ -180,10 +196,6 @@ class CallFeed:
             self._hand_over_stored(await self._read_stored())
         except BusError as error:
             log.warning("read_failed", message=f"a call can't be read from its stream: {error}")
-        if self._late_looks and not self._closed:
-            pause_s, *later = self._late_looks
-            self._late_looks = tuple(later)
-            self._second_look = asyncio.get_running_loop().call_later(pause_s, self._look_again)
 
     async def _read_stored(self) -> list[StoredMessage]:
         """What the stream holds beyond the last reading, all names in one order."""
@@ -191,7 +203,11 @@ class CallFeed:
         for pattern, part in zip(self._next_sequence, parts, strict=True):
             if part:
                 self._next_sequence[pattern] = part[-1].stream_sequence + 1
-        return sorted((message for part in parts for message in part), key=lambda message: message.stream_sequence)
+        found = (message for part in parts for message in part if self._follows(message.subject))
+        return sorted(found, key=lambda message: message.stream_sequence)
+
+    def _follows(self, subject: str) -> bool:
+        return any(subjects.matches(pattern, subject) for pattern in self._patterns)
 
     async def _read_one(self, pattern: str, from_sequence: int) -> list[StoredMessage]:
         reading = self._connection.read(pattern, from_sequence=from_sequence, stream=self._stream)
@@ -224,11 +240,8 @@ class CallFeed:
         if event.dedupe_id in self._seen or self._outdated(message.subject, event):
             return
         self._seen.add(event.dedupe_id)
-        observer = tracing.observer
-        received_us = wall_us() if observer is not None else 0
+        tracing.heard(event, isinstance(message, Message))
         self._guarded(message.subject, message.headers, event)
-        if observer is not None:
-            observer.heard(event, received_us, isinstance(message, Message))
 
     def _outdated(self, subject: str, event: Event) -> bool:
         """Said by a worker that had been replaced already. Where nobody owns (``failure``) everything counts."""

@@ -134,8 +134,8 @@ class Recorder:
         if isinstance(event, Failure):
             FAILURES_TOTAL.inc(stage=event.stage, code=event.code)
         tracing.inject(subject, headers, event)
-        if tracing.observer is not None and not self._stopped:
-            tracing.observer.said(event)
+        if not self._stopped:
+            tracing.said(event)
         self._add(_Entry(subject, codec.encode(event), headers, event, fenced))
 
     def record_audio(self, subject: str, data: bytes, dedupe_id: str) -> None:

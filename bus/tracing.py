@@ -67,6 +67,24 @@ def claimed(offered: CallOffered, epoch: int, takeover: bool) -> None:
         observer.claimed(offered, epoch, takeover, wall_us())
 
 
+def said(event: Event) -> None:
+    """This process records an event. A fault in making spans costs the span, not the event."""
+    if observer is not None:
+        try:
+            observer.said(event)
+        except Exception:
+            log.exception("trace_failed", message="an event that was said is missing in the trace")
+
+
+def heard(event: Event, live: bool) -> None:
+    """An event has come, and is told before what is said because of it; ``live``: as it was said."""
+    if observer is not None:
+        try:
+            observer.heard(event, wall_us(), live)
+        except Exception:
+            log.exception("trace_failed", message="an event that was heard is missing in the trace")
+
+
 def left(call_id: str) -> None:
     """This process has let go of a call in its stage."""
     if observer is not None:

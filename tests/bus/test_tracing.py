@@ -14,6 +14,7 @@ from bus.publish import Recorder
 from bus.spans import turn_id_of
 from schemas.base import Event
 from schemas.call import CallOffered
+from schemas.llm import LlmDone
 from schemas.subjects import subject_of
 from schemas.turn import TurnEnded
 from tests.bus.samples import CALL, final
@@ -130,6 +131,47 @@ def test_trace_passes_through() -> None:
         tracing.inject(SUBJECT, headers)
     assert headers[tracing.TRACEPARENT] == PARENT
     assert not trace.get_current_span().get_span_context().is_valid
+
+
+def test_what_is_heard_is_told_before_what_is_said_because_of_it(listener: Listener) -> None:
+    async def scenario() -> None:
+        server = MemoryServer()
+        llm = Recorder(server.connect("llm-1"), service="llm")
+        done = LlmDone(call_id=CALL, at_us=2, turn=1, utterance_id=100, sentences=0)
+
+        def answer(_: Event) -> None:
+            llm.record(done)
+
+        feed = await follow_call(server.connect("llm-1"), CALL, "default", answer, service="llm")
+        await feed.caught_up.wait()
+        asr = Recorder(server.connect("asr-1"), service="asr")
+        asr.record(TurnEnded(call_id=CALL, at_us=1, turn=1, why="silence"))
+        assert await asr.flush(1000)
+        await feed.close()
+
+    run_virtual(scenario())
+    assert listener.told[:3] == [("said", "TurnEnded"), ("heard", "TurnEnded", True), ("said", "LlmDone")]
+
+
+def test_a_fault_in_making_spans_costs_no_event(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    handled: list[Event] = []
+
+    def fail(*_: object) -> None:
+        raise ValueError("no span")
+
+    async def scenario() -> None:
+        server = MemoryServer()
+        recorder = Recorder(server.connect("asr-1"), service="asr")
+        feed = await follow_call(server.connect("llm-1"), CALL, "default", handled.append, service="llm")
+        await feed.caught_up.wait()
+        recorder.record(final(1))
+        assert await recorder.flush(1000)
+        await feed.close()
+
+    monkeypatch.setattr(listener, "said", fail)
+    monkeypatch.setattr(listener, "heard", fail)
+    run_virtual(scenario())
+    assert [type(event).__name__ for event in handled] == ["AsrFinal"]
 
 
 def test_recorder_and_feed_carry_the_trace_and_tell_the_observer(listener: Listener) -> None:
