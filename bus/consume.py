@@ -39,21 +39,18 @@ LIVE_MEMORY = 4096
 
 ALL_NAMES = (*(f"{domain}.>" for domain in subjects.SPEAKERS if domain not in ("rec", "failure")), "failure")
 
-
 LOOKS_S = (0.2, 0.8)
-"""The server delivers a message a moment before it stores it, and a sender holds back what it stores while the stream
-is slow. What was delivered just before a feed subscribed may be stored just after it read, so a feed looks again: so
-long after the reading, and after each look."""
+"""The server delivers a message a moment before it stores it, and while the stream is slow a sender waits to store it.
+What was live just before a feed subscribed may be stored just after it read, so a feed looks again after these."""
 LOOKS_AT_COPY_S = (0.05, 0.1, 0.35, 0.5, 1.0, 1.0, 1.0, 2.0, 4.0, 6.0)
-"""The same where it reads a copy of the stream: that is always a little behind, more so on a busy machine, and stands
+"""The same where it reads a copy of the stream: a little behind at any time, more so on a busy machine, and standing
 still while its servers elect. A look at it is one request."""
 
 
 class CallFeed:
-    """The events of one call, handed to a plain function.
+    """The events of one call, handed to a plain function; their ids are kept meanwhile, some 100 bytes each.
 
-    ``caught_up`` is set once everything stored was handed over for the first time. The ids of all events of the call
-    are kept while the feed lives, some 100 bytes each.
+    ``caught_up`` is set once everything stored was handed over for the first time.
     """
 
     def __init__(
@@ -76,7 +73,6 @@ class CallFeed:
         self._subscriptions: list[Subscription] = []
         self._dropped = 0
         self._catching_up: asyncio.Task[None] | None = None
-        self._looks: tuple[float, ...] = ()
         self._next_look: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
         self._again = False
@@ -113,8 +109,7 @@ class CallFeed:
 
     def look(self) -> None:
         """Read once what was stored meanwhile, where something is seen to be missing; nothing where it reads anyway."""
-        reading = (self._catching_up, self._looking)
-        if not self._closed and all(task is None or task.done() for task in reading):
+        if not self._closed and all(task is None or task.done() for task in (self._catching_up, self._looking)):
             self._looking = asyncio.get_running_loop().create_task(self._read_late(), name="call-feed-look")
 
     def read_again(self) -> None:
@@ -170,7 +165,6 @@ class CallFeed:
         self._release()
         self.caught_up.set()
         if not self._closed:
-            self._looks = LOOKS_AT_COPY_S if self._reads_copy else LOOKS_S
             self._look_later()
 
     def _stop_looking(self) -> None:
@@ -180,15 +174,13 @@ class CallFeed:
         if self._looking is not None and self._looking is not asyncio.current_task():
             self._looking.cancel()
 
-    def _look_later(self) -> None:
-        if self._looks and not self._closed:
-            pause_s, *later = self._looks
-            self._looks = tuple(later)
-            self._next_look = asyncio.get_running_loop().call_later(pause_s, self._look_again)
-
-    def _look_again(self) -> None:
-        self.look()
-        self._look_later()
+    def _look_later(self, looked: int = 0) -> None:
+        pauses = LOOKS_AT_COPY_S if self._reads_copy else LOOKS_S
+        if looked:
+            self.look()
+        if looked < len(pauses) and not self._closed:
+            loop = asyncio.get_running_loop()
+            self._next_look = loop.call_later(pauses[looked], self._look_later, looked + 1)
 
     async def _read_late(self) -> None:
         """Hand over what was stored after the reading and had been live before the subscription."""
@@ -203,7 +195,9 @@ class CallFeed:
         for pattern, part in zip(self._next_sequence, parts, strict=True):
             if part:
                 self._next_sequence[pattern] = part[-1].stream_sequence + 1
-        found = (message for part in parts for message in part if self._follows(message.subject))
+        found = [message for part in parts for message in part]
+        if self._reads_copy:
+            return [message for message in found if self._follows(message.subject)]
         return sorted(found, key=lambda message: message.stream_sequence)
 
     def _follows(self, subject: str) -> bool:

@@ -46,6 +46,8 @@ AHEAD_LIMIT_MS = 45_000
 STALL_LIMIT_S = 120.0
 """An utterance is given up after so long without room at the edge; time on hold or paused is not counted."""
 CATCH_UP_S = 10.0
+GAP_LOOK_S = 0.1
+"""A sentence that is seen to be missing is looked for in the record so often until it is given up."""
 CLOSE_MS = 2000
 
 
@@ -248,7 +250,9 @@ class SpeechCall:
                 self._telling.unsaid(step.utterance_id, step.sentence, step.turn)
                 self._ledger.utterance(step.utterance_id).advance(step.sentence)
             case WaitUntil():
-                await self._until(step.time)
+                if self._feed is not None:
+                    self._feed.look()
+                await self._until(min(step.time, asyncio.get_running_loop().time() + GAP_LOOK_S))
 
     async def _until(self, time: float) -> None:
         with contextlib.suppress(TimeoutError):
