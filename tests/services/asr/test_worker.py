@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from bus import codec, service
 from bus.clock import wall_us
+from bus.health import Health
 from bus.memory import MemoryServer
 from bus.service import ServiceContext
 from config.settings import AsrSection, OwnershipSection, Settings
@@ -53,6 +54,7 @@ def context_on(server: MemoryServer, settings: Settings) -> Any:
         connection=server.connect("asr"),
         worker="asr-1",
         stopping=asyncio.Event(),
+        health=Health("asr", "asr-1"),
         ready=ready,
         announced=announced,
     )

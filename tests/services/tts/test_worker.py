@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from bus.codec import decode_event, encode
+from bus.health import Health
 from bus.memory import MemoryServer
 from bus.service import ServiceContext
 from config.load import ConfigError
@@ -45,6 +46,7 @@ def context_on(server: MemoryServer, settings: Settings = INSTANT) -> Any:
         connection=server.connect("tts"),
         worker="tts-1",
         stopping=asyncio.Event(),
+        health=Health("tts", "tts-1"),
         ready=announce,
         announced=ready,
     )
