@@ -23,7 +23,14 @@ from bus.interface import Connection, Message, Subscription
 from bus.logs import get_logger
 from bus.publish import Recorder
 from schemas import subjects
-from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered, CallResult, EdgeLost, EndedBy
+from schemas.call import (
+    EDGE_LOST,
+    CallAnswered,
+    CallEnded,
+    CallOffered,
+    EdgeLost,
+    ended_with_its_edge,
+)
 
 log = get_logger(__name__)
 
@@ -135,14 +142,11 @@ class EdgeWatch:
         recorder.record(lost)
         hand_over(
             self._connection,
-            CallEnded(
+            ended_with_its_edge(
                 call_id=offered.call_id,
                 tenant=offered.tenant,
                 at_us=wall_us(),
                 edge=offered.edge,
-                result=CallResult.FAILED,
-                reason=EDGE_LOST,
-                ended_by=EndedBy.EDGE,
                 duration_ms=duration_ms,
             ),
         )

@@ -32,7 +32,7 @@ from edge.sip.errors import NotAcceptable, UsageError
 from edge.sip.negotiation import LocalMedia, OfferAnswer
 from edge.summary import tell_call
 from schemas.base import Event
-from schemas.call import EDGE_LOST, CallEnded, CallOffered, CallResult, EdgeLost, EndedBy
+from schemas.call import EDGE_LOST, CallEnded, CallOffered, CallResult, EdgeLost, EndedBy, ended_with_its_edge
 from schemas.subjects import event_subject
 
 log = get_logger(__name__)
@@ -273,14 +273,11 @@ class Switchboard:
             return
         recorder = Recorder(self._connection, service="edge")
         recorder.record(
-            CallEnded(
+            ended_with_its_edge(
                 call_id=lost.call_id,
                 tenant=lost.tenant,
                 at_us=wall_us(),
                 edge=lost.edge,
-                result=CallResult.FAILED,
-                reason=EDGE_LOST,
-                ended_by=EndedBy.EDGE,
                 duration_ms=lost.duration_ms,
             )
         )

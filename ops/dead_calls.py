@@ -9,7 +9,7 @@ from bus.consume import read_call
 from bus.interface import Connection
 from bus.publish import Recorder
 from ops.session import events_of, offered_calls
-from schemas.call import CallAnswered, CallEnded, CallOffered, CallResult, EndedBy
+from schemas.call import CallAnswered, CallEnded, CallOffered, ended_with_its_edge
 
 STORE_MS = 2000
 
@@ -36,14 +36,11 @@ async def _end(connection: Connection, call: CallOffered) -> None:
     last_us = max((event.at_us for event in events), default=0)
     recorder = Recorder(connection, service="up")
     recorder.record(
-        CallEnded(
+        ended_with_its_edge(
             call_id=call.call_id,
             tenant=call.tenant,
             at_us=wall_us(),
             edge=call.edge,
-            result=CallResult.FAILED,
-            reason="edge_lost",
-            ended_by=EndedBy.EDGE,
             duration_ms=(last_us - answered_us) // 1000 if answered_us is not None else 0,
         )
     )

@@ -164,6 +164,20 @@ class EdgeLost(Event, frozen=True, kw_only=True, tag="edge.lost.v1"):
     duration_ms: NonNegative = 0
 
 
+def ended_with_its_edge(*, call_id: str, tenant: str, at_us: int, edge: str, duration_ms: int) -> CallEnded:
+    """The end of a call that its edge can't say any more, by whoever says it."""
+    return CallEnded(
+        call_id=call_id,
+        tenant=tenant,
+        at_us=at_us,
+        edge=edge,
+        result=CallResult.FAILED,
+        reason=EDGE_LOST,
+        ended_by=EndedBy.EDGE,
+        duration_ms=duration_ms,
+    )
+
+
 class DtmfIn(Event, frozen=True, kw_only=True, tag="dtmf.in.v1"):
     """The caller pressed a key (RFC 4733 event or SIP INFO). ``press`` counts the presses of the call."""
 
