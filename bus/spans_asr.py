@@ -28,17 +28,12 @@ from schemas.failure import Failure
 from schemas.llm import APOLOGY_PART, LlmDone, turn_of, utterance_of
 from schemas.playout import PlayoutFinished, PlayoutFlushed, PlayoutStarted
 from schemas.tts import TtsStarted
-from schemas.turn import TurnEnded, TurnInterrupted, TurnMeasured
+from schemas.turn import LATENCIES, TurnEnded, TurnInterrupted, TurnMeasured
 
 TURN = "turn"
 ASR = "asr"
 AUDIO_OUT = "rt.*.*.audio.out"
 GREETING = "greeting"
-LATENCIES = (
-    "end_of_turn_delay", "transcription_delay", "llm_node_ttft", "llm_node_ttfs", "tts_node_ttfb", "playback_latency",
-    "e2e_latency", "filler_latency", "barge_in",
-)  # fmt: skip
-"""Fields of ``turn.measured``: ``callbus.turn.<name>``, in seconds."""
 
 
 class AsrSpans(StageSpans):

@@ -8,7 +8,7 @@ from bus.logs import JSON_KEYS, LEVELS
 from edge.summary import EVENT as CALL_SUMMARY
 from schemas.call import CallResult, EndedBy, MediaCounts
 from services.asr.summary import EVENT as TURN_SUMMARY
-from services.asr.summary import LATENCIES
+from services.asr.summary import LATENCY_KEYS
 
 CALL_ID = "^([0-9a-f]{32})?$"
 NUMBER = {"type": "number"}
@@ -92,7 +92,7 @@ def _turn_summary() -> dict[str, Any]:
             "why": {"type": "string", "pattern": "^[a-z_]*$"},
             "interrupted_agent": {"type": "boolean"},
             "preemptive": {"enum": ["hit", "miss", ""]},
-            **dict.fromkeys(LATENCIES, NUMBER),
+            **dict.fromkeys(LATENCY_KEYS, NUMBER),
             **dict.fromkeys(("asr_engine", "llm_engine", "tts_engine"), NAME),
         },
     }

@@ -119,3 +119,11 @@ class TurnMeasured(Event, frozen=True, kw_only=True, tag="turn.measured.v1"):
     bus_hop_ms: dict[str, float] = {}
     queue_wait_ms: dict[str, float] = {}
     preemptive: str = ""
+
+
+LATENCIES = tuple(
+    name.removesuffix("_ms")
+    for name in TurnMeasured.__struct_fields__
+    if name.endswith("_ms") and name not in ("bus_hop_ms", "queue_wait_ms")
+)
+"""The latencies of a turn that are one number each, by the names that the field uses."""

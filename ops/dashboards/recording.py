@@ -4,25 +4,16 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from schemas.turn import LATENCIES
+
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 WINDOW = "5m"
 """Long enough that a line with a few calls an hour has turns in it, short enough for an alert."""
 SLOW_WINDOW = "1h"
 """For what happens once a call or less."""
 
-TURN_LATENCIES = (
-    "end_of_turn_delay",
-    "transcription_delay",
-    "llm_node_ttft",
-    "llm_node_ttfs",
-    "tts_node_ttfb",
-    "playback_latency",
-    "e2e_latency",
-    "filler_latency",
-    "barge_in",
-)
-LATENCIES: dict[str, tuple[str, ...]] = {
-    **{f"turn_{name}_seconds": () for name in TURN_LATENCIES},
+HISTOGRAMS: dict[str, tuple[str, ...]] = {
+    **{f"turn_{name}_seconds": () for name in LATENCIES},
     "bus_hop_seconds": ("subject",),
     "queue_wait_seconds": ("stage",),
     "handler_seconds": ("subject",),
@@ -78,7 +69,7 @@ def latencies() -> list[Rule]:
     """p50, p95 and p99 of every histogram of seconds, and the mean opinion score from its low side."""
     rules = [
         Rule(f"callbus:{name}:{quantile}", _quantile(f"callbus_{name}", share, labels))
-        for name, labels in LATENCIES.items()
+        for name, labels in HISTOGRAMS.items()
         for quantile, share in QUANTILES.items()
     ]
     for quantile, share in (("p10", 0.1), ("p50", 0.5)):

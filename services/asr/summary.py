@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from bus.logs import get_logger
-from schemas.turn import TurnMeasured
+from schemas.turn import LATENCIES, TurnMeasured
 from services.asr.measuring import TurnFacts
 
 log = get_logger(__name__)
 
 EVENT = "turn_summary"
-LATENCIES = tuple(
-    name
-    for name in TurnMeasured.__struct_fields__
-    if name.endswith("_ms") and name not in ("bus_hop_ms", "queue_wait_ms")
-)
-"""Every latency of ``turn.measured`` that is one number."""
+LATENCY_KEYS = tuple(f"{name}_ms" for name in LATENCIES)
 
 
 def tell_turn(measured: TurnMeasured, facts: TurnFacts) -> None:
     """Said once, with the turn's ``turn.measured``; a latency that the turn has not is left out."""
-    known = {name: round(value, 1) for name in LATENCIES if (value := getattr(measured, name)) is not None}
+    known = {name: round(value, 1) for name in LATENCY_KEYS if (value := getattr(measured, name)) is not None}
     answer_ms = known.get("e2e_latency_ms")
     heard = "without an answer" if answer_ms is None else f"answered after {answer_ms:.0f} ms"
     log.info(

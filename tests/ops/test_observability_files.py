@@ -11,6 +11,7 @@ import yaml
 
 from bus import spans_asr, spans_edge, spans_llm, spans_tts
 from bus.metrics.registry import SERVICES
+from schemas.turn import LATENCIES
 from tests.ops.promql import Known
 from tests.ops.test_dashboards import FILES, load, panels
 
@@ -145,9 +146,7 @@ def test_queries_for_spans_name_spans_and_attributes_that_are_made() -> None:
     ]  # fmt: skip
     assert len(texts) == 7
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "bus").glob("spans*.py"))
-    made = set(re.findall(r'"((?:callbus|turn)\.[\w.]+)"', source)) | {
-        f"callbus.turn.{name}" for name in spans_asr.LATENCIES
-    }
+    made = set(re.findall(r'"((?:callbus|turn)\.[\w.]+)"', source)) | {f"callbus.turn.{name}" for name in LATENCIES}
     for text in texts:
         for name in re.findall(r'name =~? "([^"]+)"', text):
             assert set(name.split("|")) <= SPANS

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from schemas.turn import TurnMeasured
 from services.asr.measuring import TurnFacts
-from services.asr.summary import LATENCIES, tell_turn
+from services.asr.summary import LATENCY_KEYS, tell_turn
 
 pytestmark = pytest.mark.unit
 
@@ -43,6 +43,6 @@ def test_what_is_known_stands_in_it_and_nothing_else() -> None:
 
 
 def test_every_latency_that_is_measured_has_its_key() -> None:
-    assert set(LATENCIES) == {
+    assert set(LATENCY_KEYS) == {
         name for name, kind in TurnMeasured.__annotations__.items() if name.endswith("_ms") and "float | None" in kind
     }
