@@ -209,7 +209,7 @@ SIGNS = Section(
         ),
         graph(
             "Traces",
-            "Turns and traces exported a second by reason, and spans that could not be.",
+            "Calls a second whose trace is kept though not drawn, by reason, and spans that could not be exported.",
             PER_SECOND,
             [
                 Query("sum by (why) (rate(callbus_traces_kept_total[5m]))", "{{why}}"),

@@ -78,7 +78,7 @@ def latencies() -> list[Rule]:
 
 
 def shares() -> list[Rule]:
-    """What part of the calls, packets or turns went wrong; no value where there were none."""
+    """What part of the calls, packets or turns went wrong; NaN, so no alert, where there were none."""
     return [
         Rule("callbus:calls_refused:ratio", _ratio("callbus_calls_refused_total", "callbus_calls_offered_total")),
         Rule(
