@@ -74,7 +74,11 @@ class NatsWatch:
             NotProvisioned: the bucket does not exist.
             BusError: the server does not answer.
         """
-        await self._begin()
+        try:
+            await self._begin()
+        except BaseException:
+            await self._detach()
+            raise
         self._owner.on_reconnected(self._renew)
         self._looking = asyncio.get_running_loop().create_task(self._look_forever(), name="bus-kv-watch")
 
@@ -187,6 +191,9 @@ class NatsWatch:
             found = await self._read(self._looked_until + 1)
         except BusError as error:
             log.debug("bus_watch_blind", message=f"bucket {self._bucket} could not be looked at: {error}")
+            return
+        except Exception:
+            log.exception("bus_watch_blind", message=f"bucket {self._bucket} could not be looked at; going on")
             return
         if generation != self._generation or self._closed:
             return

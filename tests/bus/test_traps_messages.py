@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import nats
 import pytest
@@ -144,6 +145,43 @@ async def test_a_watch_finds_what_it_was_not_told(fresh_nats: Servers, monkeypat
     await until(lambda: got[2:] == [("one", b"3"), ("two", None)])
     await asyncio.sleep(0.5)
     assert len(got) == 4, "nothing is told twice"
+    await connection.close()
+
+
+async def test_a_watch_survives_what_it_can_not_read(fresh_nats: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bus.nats_watch.FIRST_LOOK_S", 0.1)
+    monkeypatch.setattr("bus.nats_watch.LOOK_S", 0.1)
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    bucket = await connection.bucket("owners")
+    got: list[str] = []
+    watch: Any = await bucket.watch(lambda entry: got.append(entry.key))
+    await watch._detach()
+    read, failures = watch._read, 0
+
+    async def broken(sequence: int) -> Any:
+        nonlocal failures
+        failures += 1
+        if failures == 1:
+            raise ValueError("a header that nobody knows")
+        return await read(sequence)
+
+    watch._read = broken
+    await until(lambda: failures)
+    await bucket.put("one", b"1")
+    await until(lambda: got == ["one"])
+    await connection.close()
+
+
+async def test_a_watch_that_can_not_begin_leaves_nothing_behind(fresh_nats: Servers) -> None:
+    connection = await open_connection(fresh_nats())
+    await apply(connection, StreamsSection())
+    bucket = await connection.bucket("owners")
+    await connection.api("STREAM.DELETE.KV_owners")
+    before = len(connection._attached)
+    with pytest.raises(NotProvisioned):
+        await bucket.watch(lambda _: None)
+    assert len(connection._attached) == before
     await connection.close()
 
 
