@@ -30,7 +30,7 @@ class TtsSpans(StageSpans):
                 span.attributes["callbus.tts.filler"] = event.filler
                 if self.owner.content:
                     span.attributes["callbus.pii.text"] = event.text
-            case TtsStarted():
+            case TtsStarted() if event.utterance_id not in self._void:
                 key = (event.utterance_id, event.index)
                 # What a command ordered has no sentence on record.
                 span = self._sentences.get(key) or self._open(*key, event.at_us - round(event.ttfb_ms * 1000))

@@ -477,6 +477,13 @@ class TestTts:
         late = at(21, LlmSentence, turn=1, utterance_id=100, index=1, text="Late.")
         assert [times(span) for span in fold(spans, late, ended(30))] == [(10, 30)]
 
+    def test_audio_that_leaves_after_an_interruption_is_no_second_span(self) -> None:
+        spans = TtsSpans(OWNER)
+        fold(spans, at(100, LlmSentence, turn=1, utterance_id=100, index=0, text="One."))
+        (broken_off,) = fold(spans, at(150, TurnInterrupted, turn=2, utterance_id=100))
+        assert times(broken_off) == (100, 150)
+        assert fold(spans, at(151, TtsStarted, turn=1, utterance_id=100, index=0), ended(9000)) == []
+
     def test_a_failure_is_of_the_sentence_in_work(self) -> None:
         spans = TtsSpans(OWNER)
         for index in (0, 1):
