@@ -206,6 +206,13 @@ class Wire(Client):  # type: ignore[misc]
             raise NoTlsError
         await super()._process_info(info, initial_connection)
 
+    async def _process_connect_init(self) -> None:
+        await super()._process_connect_init()
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None and writer.get_extra_info("sslcontext") is not None:
+            # Upstream goes over to TLS without a word to the protocol, which then makes asyncio warn at every end.
+            writer.transport.get_protocol()._over_ssl = True
+
     async def _process_op_err(self, e: Exception) -> None:
         if not (self.is_closed or self.is_reconnecting):
             self.discard_pending()

@@ -141,6 +141,16 @@ async def test_a_right_that_is_missing_is_named_in_the_log(secured: Secured) -> 
     await connection.close()
 
 
+async def test_an_end_over_tls_is_no_warning(with_tls: Secured, caplog: pytest.LogCaptureFixture) -> None:
+    connection = await with_tls.connect("asr")
+    with_tls.server.stop()
+    await until(lambda: not connection.connected, 5)
+    with_tls.server.start()
+    await until(lambda: connection.connected, 10)
+    await connection.close()
+    assert "eof_received" not in caplog.text
+
+
 @pytest.mark.parametrize("user", ["ops", "inspect"])
 async def test_people_hear_how_each_process_is(user: str, secured: Secured) -> None:
     """`callbus health` over the bus: processes answer people where they may, not where only JetStream does."""
