@@ -250,9 +250,10 @@ class SpeechCall:
                 self._telling.unsaid(step.utterance_id, step.sentence, step.turn)
                 self._ledger.utterance(step.utterance_id).advance(step.sentence)
             case WaitUntil():
-                if self._feed is not None:
+                next_look = asyncio.get_running_loop().time() + GAP_LOOK_S
+                if self._feed is not None and next_look < step.time:
                     self._feed.look()
-                await self._until(min(step.time, asyncio.get_running_loop().time() + GAP_LOOK_S))
+                await self._until(min(step.time, next_look))
 
     async def _until(self, time: float) -> None:
         with contextlib.suppress(TimeoutError):
