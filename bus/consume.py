@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from weakref import WeakKeyDictionary
 
 from bus import codec, topology, tracing
+from bus.clock import wall_us
 from bus.dead_letter import bury
 from bus.errors import BusError, DecodeError
 from bus.fencing import MESSAGE_ID
@@ -234,8 +235,10 @@ class CallFeed:
         if event.dedupe_id in self._seen or self._outdated(message.subject, event):
             return
         self._seen.add(event.dedupe_id)
-        tracing.heard(event, isinstance(message, Message))
+        received_us = wall_us()
         self._guarded(message.subject, message.headers, event)
+        # After what was said because of it: the figures of a turn are told upon the event that ends its span.
+        tracing.heard(event, received_us, isinstance(message, Message))
 
     def _outdated(self, subject: str, event: Event) -> bool:
         """Said by a worker that had been replaced already. Where nobody owns (``failure``) everything counts."""

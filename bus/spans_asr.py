@@ -48,6 +48,7 @@ class AsrSpans(StageSpans):
         self._failures: dict[int, list[Failure]] = {}
         self._audio: dict[int, int] = {}
         self._started: set[int] = set()
+        self._void: dict[int, int] = {}
 
     def fold(self, event: Event, at_us: int) -> list[Span]:
         match event:
@@ -64,13 +65,14 @@ class AsrSpans(StageSpans):
             case Failure():
                 self._fail(event)
             case TurnInterrupted():
-                return self._interrupted(event)
+                self._interrupted(event)
             case LlmDone() if not event.sentences and event.utterance_id == utterance_of(event.turn):
                 return self._close_turn(event.turn, at_us) if event.turn in self._turns else []
             case TtsStarted():
                 self._audio.setdefault(event.utterance_id, event.at_us)
             case PlayoutStarted():
                 self._started.add(event.utterance_id)
+                self._void.pop(turn_of(event.utterance_id), None)
                 return self._audio_hop(event)
             case PlayoutFinished() | PlayoutFlushed():
                 return self._played(event)
@@ -146,16 +148,17 @@ class AsrSpans(StageSpans):
         elif event.turn:
             self._failures.setdefault(event.turn, []).append(event)
 
-    def _interrupted(self, event: TurnInterrupted) -> list[Span]:
+    def _interrupted(self, event: TurnInterrupted) -> None:
+        """An answer that was not heard yet ends here, unless its first frame is just being told: what this stage says
+        because of an event comes before it."""
         turn = turn_of(event.utterance_id)
         span = self._turns.get(turn)
         if span is None:
-            return []
+            return
         span.attributes["turn.was_interrupted"] = True
         span.note(Moment("interrupted", event.at_us, {"callbus.why": event.why}))
-        if event.utterance_id in self._started:
-            return []
-        return self._close_turn(turn, event.at_us)
+        if event.utterance_id not in self._started:
+            self._void[turn] = event.at_us
 
     def _played(self, event: PlayoutFinished | PlayoutFlushed) -> list[Span]:
         """The turn is over with its answer, or with the apology in its place; not with what was said beside."""
@@ -178,6 +181,7 @@ class AsrSpans(StageSpans):
 
     def _close_turn(self, turn: int, end_us: int) -> list[Span]:
         heard = self._heard.pop(turn, None)
+        end_us = self._void.pop(turn, end_us)
         return [*([heard] if heard is not None else []), self.close(self._turns.pop(turn), end_us)]
 
     def _end_call(self, event: CallEnded) -> list[Span]:

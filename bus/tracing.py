@@ -76,11 +76,11 @@ def said(event: Event) -> None:
             log.exception("trace_failed", message="an event that was said is missing in the trace")
 
 
-def heard(event: Event, live: bool) -> None:
-    """An event has come, and is told before what is said because of it; ``live``: as it was said."""
+def heard(event: Event, received_us: int, live: bool) -> None:
+    """An event has come and was handled; ``live``: as it was said."""
     if observer is not None:
         try:
-            observer.heard(event, wall_us(), live)
+            observer.heard(event, received_us, live)
         except Exception:
             log.exception("trace_failed", message="an event that was heard is missing in the trace")
 

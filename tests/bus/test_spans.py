@@ -254,12 +254,24 @@ class TestAsr:
         assert turn.attributes["turn.was_interrupted"] is True
         assert times(turn) == (0, 605)
 
-    def test_an_answer_that_is_void_before_it_is_heard_ends_it_at_once(self) -> None:
+    @pytest.mark.parametrize(
+        "then", [at(605, PlayoutFlushed, utterance_id=0, media_time_ms=605), turn_ended(1, 590, 900, 1000), ended(2000)]
+    )
+    def test_an_answer_that_is_void_before_it_is_heard_ends_it_there(self, then: Event) -> None:
         spans = AsrSpans(OWNER)
-        fold(spans, answered())
-        (turn,) = fold(spans, at(600, TurnInterrupted, turn=1, utterance_id=0))
+        fold(spans, answered(), at(600, TurnInterrupted, turn=1, utterance_id=0))
+        (turn,) = fold(spans, then)
         assert times(turn) == (0, 600)
-        assert fold(spans, at(605, PlayoutFlushed, utterance_id=0, media_time_ms=605)) == []
+
+    def test_an_answer_that_is_stopped_upon_its_first_frame_ends_with_its_last(self) -> None:
+        """What is said because of an event comes before it."""
+        (turn,) = fold(
+            AsrSpans(OWNER), answered(),
+            at(600, TurnInterrupted, turn=1, utterance_id=0),
+            at(599, PlayoutStarted, utterance_id=0, media_time_ms=600),
+            at(610, PlayoutFlushed, utterance_id=0, media_time_ms=620),
+        )  # fmt: skip
+        assert times(turn) == (0, 620)
 
     def test_the_apology_ends_it_and_what_is_said_beside_does_not(self) -> None:
         spans = AsrSpans(OWNER)

@@ -133,7 +133,7 @@ def test_trace_passes_through() -> None:
     assert not trace.get_current_span().get_span_context().is_valid
 
 
-def test_what_is_heard_is_told_before_what_is_said_because_of_it(listener: Listener) -> None:
+def test_what_is_said_because_of_an_event_is_told_before_it(listener: Listener) -> None:
     async def scenario() -> None:
         server = MemoryServer()
         llm = Recorder(server.connect("llm-1"), service="llm")
@@ -150,7 +150,7 @@ def test_what_is_heard_is_told_before_what_is_said_because_of_it(listener: Liste
         await feed.close()
 
     run_virtual(scenario())
-    assert listener.told[:3] == [("said", "TurnEnded"), ("heard", "TurnEnded", True), ("said", "LlmDone")]
+    assert listener.told[:3] == [("said", "TurnEnded"), ("said", "LlmDone"), ("heard", "TurnEnded", True)]
 
 
 def test_a_fault_in_making_spans_costs_no_event(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
