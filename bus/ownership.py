@@ -116,9 +116,7 @@ class StageOwner:
     def lacks(self) -> str:
         """Why this worker takes no calls, and what to do, for its health; empty where it takes them."""
         if self.heartbeat.has_ended or self._succession.has_ended:
-            return (
-                f"{self._stage.value} no longer says that it lives, or hears who else does; restart the process"
-            )
+            return f"{self._stage.value} no longer says that it lives, or hears who else does; restart the process"
         return self._claiming.lacks()
 
     async def drain(self, timeout_ms: int) -> None:
