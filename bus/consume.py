@@ -76,8 +76,7 @@ class CallFeed:
         self._catching_up: asyncio.Task[None] | None = None
         self._next_look: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._again = False
-        self._closed = False
+        self._again = self._closed = False
 
     async def open(self, from_start: bool) -> None:
         """Subscribe, then begin to read what is stored."""
@@ -139,8 +138,8 @@ class CallFeed:
             self._held.append(message)
         else:
             self._hand_over(message)
-        if sum(subscription.dropped for subscription in self._subscriptions) != self._dropped:
-            self._dropped = sum(subscription.dropped for subscription in self._subscriptions)
+        if (dropped := sum(subscription.dropped for subscription in self._subscriptions)) != self._dropped:
+            self._dropped = dropped
             self.read_again()
 
     async def _catch_up(self) -> None:
