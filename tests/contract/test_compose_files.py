@@ -119,9 +119,9 @@ class TestPorts:
             if "ports" in keys
         }
 
-    def test_only_telephones_come_in_from_outside(self) -> None:
+    def test_nothing_is_open_to_the_network(self) -> None:
         assert self.published(MAIN) == {
-            "edge": ["0.0.0.0:5060:5060/udp", "0.0.0.0:5060:5060/tcp", "0.0.0.0:10000-10039:10000-10039/udp"],
+            "edge": ["127.0.0.1:5060:5060/udp", "127.0.0.1:5060:5060/tcp", "127.0.0.1:10000-10039:10000-10039/udp"],
             "prometheus": ["127.0.0.1:9090:9090"],
             "grafana": ["127.0.0.1:3000:3000"],
         }

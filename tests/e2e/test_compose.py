@@ -104,8 +104,8 @@ def test_the_whole_stack_is_small(stack: Stack) -> None:
 
 
 def test_no_port_is_open_but_those_that_are_meant(stack: Stack) -> None:
-    wanted = {("0.0.0.0", str(stack.sip_port), "udp"), ("0.0.0.0", str(stack.sip_port), "tcp")}
-    wanted |= {("0.0.0.0", str(stack.rtp_first + number), "udp") for number in range(40)}
+    wanted = {("127.0.0.1", str(stack.sip_port), "udp"), ("127.0.0.1", str(stack.sip_port), "tcp")}
+    wanted |= {("127.0.0.1", str(stack.rtp_first + number), "udp") for number in range(40)}
     wanted |= {("127.0.0.1", str(stack.prometheus_port), "tcp")}
     found = {
         (binding["HostIp"], binding["HostPort"], inside.partition("/")[2])
