@@ -34,6 +34,17 @@ NATS_IMAGE = "nats:2-alpine"
 DOCKER_START_S = 30
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Groups of tests (``xdist_group``) stay together, or nothing runs: limits of time would mean nothing."""
+    if getattr(session.config.option, "loadgroup", False):
+        for item in session.items:
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
+                raise pytest.UsageError(
+                    f"this pytest ({pytest.__version__}) and pytest-xdist do not keep groups of tests together; install "
+                    "the versions of ops/requirements/development.txt"
+                )
+
+
 @pytest.fixture(autouse=True)
 def _logging_is_left_as_it_was() -> Iterator[None]:
     """What a test sets up for a process ends with it: its handler writes to a stream that is closed later, and the next
