@@ -40,8 +40,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for item in session.items:
             if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
                 raise pytest.UsageError(
-                    f"this pytest ({pytest.__version__}) and pytest-xdist do not keep groups of tests together; install "
-                    "the versions of ops/requirements/development.txt"
+                    f"this pytest ({pytest.__version__}) and pytest-xdist do not keep groups of tests together; "
+                    "install the versions of ops/requirements/development.txt"
                 )
 
 
