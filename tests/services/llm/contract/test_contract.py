@@ -31,6 +31,7 @@ SOON_S = 0.5
 """Within this a cancelled run is over: 50 ms of an engine's own, and the rest for a busy machine."""
 
 RUNS = 250
+ROUNDS = 3
 TURNS = {
     "greeting": Request("call-1", "default", 0),
     "words": Request("call-1", "default", 1, "Where is my card that ends with 4271?", why="silence"),
@@ -327,10 +328,14 @@ class TestManyRuns:
                 return len(gc.get_objects())
 
             await repeat(50)
-            before, tasks = await repeat(10), await others()
-            after = await repeat(RUNS)
-            # Less than half an object a run: whatever a run kept would be far more.
-            assert after - before < RUNS / 2
+            counts, tasks = [await repeat(10)], await others()
+            for _ in range(ROUNDS):
+                counts.append(await repeat(RUNS))
+                if counts[-1] - counts[-2] < RUNS / 2:
+                    break
+            # Less than half an object a run: whatever a run kept would be far more, in every round; what something else
+            # in this process makes meanwhile comes once.
+            assert counts[-1] - counts[-2] < RUNS / 2, counts
             assert len(await others()) <= len(tasks)
 
 
