@@ -39,8 +39,9 @@ contracts: $(VENV)/.development ## who may import whom
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.development ## all tests: rooms, then whole processes and real peers, those timed against limits in a row
-	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" $(PYTEST)
-	$(BIN)/pytest -q -n $(TEST_WORKERS) --dist loadgroup -m e2e --durations=10 $(PYTEST)
+	rm -f .pytest_cache/v/cache/lastfailed
+	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" $(PYTEST) || $(BIN)/python .ci/again.py
+	$(BIN)/pytest -q -n $(TEST_WORKERS) --dist loadgroup -m e2e --durations=10 $(PYTEST) || $(BIN)/python .ci/again.py
 
 coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that the tests run
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
@@ -61,7 +62,9 @@ images: ## build the images of every service (docs/compose.md)
 	CALLBUS_REVISION=$$(git rev-parse HEAD) docker compose --profile tools build
 
 compose-test: $(VENV)/.development ## docker compose with real containers: calls, rights, ports, secrets, hot reload; five minutes
-	CALLBUS_TEST_DOCKER=1 $(BIN)/pytest -v tests/e2e/test_compose.py tests/e2e/test_compose_dev.py $(PYTEST)
+	rm -f .pytest_cache/v/cache/lastfailed
+	CALLBUS_TEST_DOCKER=1 $(BIN)/pytest -v tests/e2e/test_compose.py tests/e2e/test_compose_dev.py $(PYTEST) || \
+		CALLBUS_TEST_DOCKER=1 $(BIN)/python .ci/again.py
 
 hadolint: $(VENV)/.development ## the Dockerfile's style
 	$(BIN)/hadolint Dockerfile
