@@ -126,7 +126,9 @@ def test_those_that_ask_no_system_work(tmp_path: Path, monkeypatch: pytest.Monke
     commands = [found for found in to_run() if found[1][1] in WITHOUT_A_BUS]
     assert len(commands) >= 20
     for page, words in commands:
-        result = CliRunner().invoke(cli, words[1:])
+        # What a page names in a container lies in the test's folder: nothing is written elsewhere on the machine.
+        inside = [f"container{word}" if word.startswith("/") else word for word in words[1:]]
+        result = CliRunner().invoke(cli, inside)
         assert result.exit_code in expected(words), f"{page}: {shlex.join(words)}: {result.output}"
         assert result.output.strip() or "--changed" in words, f"{page}: {shlex.join(words)} says nothing"
 
