@@ -174,7 +174,14 @@ class Reloader:
 
     async def _tried(self) -> bool:
         process = await asyncio.create_subprocess_exec(*self._plan.trial, stdin=asyncio.subprocess.DEVNULL)
-        return await process.wait() == 0
+        try:
+            return await asyncio.wait_for(process.wait(), READY_TIMEOUT_S) == 0
+        except TimeoutError:
+            # Code that does not come back from being imported is no code to change to.
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            return False
 
     async def _ready(self, process: Process) -> bool:
         """Whether its page /ready says so in time."""

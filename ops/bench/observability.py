@@ -183,7 +183,8 @@ async def _sink() -> AsyncIterator[tuple[str, Callable[[], Awaitable[tuple[int, 
 
     async def counted() -> tuple[int, ...]:
         stdin.write(b"\n")
-        return tuple(int(word) for word in (await stdout.readline()).split())
+        async with asyncio.timeout(20):
+            return tuple(int(word) for word in (await stdout.readline()).split())
 
     try:
         async with asyncio.timeout(20):
