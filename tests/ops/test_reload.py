@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -113,6 +114,17 @@ async def test_code_with_a_mistake_leaves_the_old_process_alone(tmp_path: Path, 
         assert not bench.stops.exists()
         bench.write(SERVICE.format(version="mended"))
         await bench.until_version("mended")
+
+
+async def test_a_trial_that_hangs_leaves_the_old_process_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, trial=True)
+    bench.plan = dataclasses.replace(bench.plan, trial=(sys.executable, "-c", "import time; time.sleep(60)"))
+    async with running(bench):
+        monkeypatch.setattr("ops.reload.READY_TIMEOUT_S", 0.2)
+        bench.write(SERVICE.format(version="two"))
+        await bench.until(lambda: bench.heard("the old process goes on"))
+        assert await bench.version() == "one"
+        assert not bench.stops.exists()
 
 
 async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
