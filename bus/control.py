@@ -16,8 +16,9 @@ from schemas.subjects import command_name
 
 log = get_logger(__name__)
 
-INBOX = "_INBOX"
-"""How the reply subject of every NATS client begins, ours with the service's name behind it."""
+INBOXES = ("_INBOX", "_R_.")
+"""How the reply subject of every NATS client begins, ours with the service's name behind it; and how the server names
+the one of a client of another account."""
 
 ControlHandler = Callable[[ControlMessage], ControlReply]
 
@@ -53,7 +54,7 @@ async def serve_control(
                 raise DecodeError("the command is another one, or of another call or tenant, than its subject says")
             # The server sends what is stored to whatever subject a reader names, but never with a reply subject: so
             # bytes that somebody stored elsewhere become no command.
-            if not message.reply.startswith(INBOX):
+            if not message.reply.startswith(INBOXES):
                 raise DecodeError("nobody waits for an answer to this command")
         except DecodeError as error:
             bury(connection, service, message.subject, message.data, str(error))
@@ -62,7 +63,7 @@ async def serve_control(
             guarded = tracing.GuardedHandler(service, run)
             guarded(message.subject, message.headers, command)
         # An answer goes to an inbox and nowhere else: a command must not make a stage write into somebody's record.
-        if message.reply.startswith(INBOX):
+        if message.reply.startswith(INBOXES):
             connection.publish(message.reply, codec.encode(reply))
 
     return await connection.subscribe(subjects.control_of(stage, call_id, tenant), serve)

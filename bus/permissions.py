@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import msgspec
 
-from bus import topology
+from bus import accounts, topology
 from schemas import subjects
 
-API = "$JS.API"
+API = accounts.API
 PEOPLE = ("ops", "inspect")
 STAGES = ("asr", "llm", "tts")
 SERVICES = ("edge", *STAGES)
@@ -58,17 +58,18 @@ class Right(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """One NATS user. ``denied``: subjects that it may not publish on although a right's pattern covers them."""
+    """One NATS user, of one account. ``denied``: subjects that it may not publish on although a right covers them."""
 
     name: str
     what: str
     publish: tuple[Right, ...]
     subscribe: tuple[Right, ...]
     denied: tuple[Right, ...] = ()
+    account: str = accounts.LIVE
 
 
 def users() -> tuple[User, ...]:
-    """Every user of the account of callbus. ``system``, of the server's own account, has no rights to list."""
+    """Every user of callbus. ``system``, of the server's own account, has no rights to list."""
     return (*(_service(name) for name in SERVICES), _ops(), _inspect())
 
 
@@ -98,10 +99,7 @@ def _service(name: str) -> User:
     return User(name=name, what=what, publish=publish, subscribe=subscribe, denied=_NO_FORGED_ANSWERS)
 
 
-# A star stands for a whole token: each prefix is written out.
-_NO_FORGED_ANSWERS = tuple(
-    Right(f"_INBOX_{person}.{kind}.>", "only JetStream answers there") for person in PEOPLE for kind in ("js", "ack")
-)
+_NO_FORGED_ANSWERS = tuple(Right(f"_INBOX_inspect.{kind}.>", "only JetStream answers there") for kind in ("js", "ack"))
 
 
 def _says(name: str) -> tuple[Right, ...]:
@@ -229,7 +227,8 @@ def _common_publish(name: str) -> tuple[Right, ...]:
         Right(f"{API}.STREAM.NAMES", "which stream holds a subject"),
         Right(subjects.dead_letter(name), "what it could not read"),
         Right("trace.keep", "this trace is worth keeping"),
-        *(Right(f"_INBOX_{person}.>", f"answers to {person}") for person in PEOPLE),
+        Right("_INBOX_inspect.>", "answers to inspect"),
+        Right(accounts.ANSWERS, "answers to ops, which is in the other account"),
     )
 
 
@@ -262,8 +261,8 @@ _WATCHES = (
     Right("$JS.EVENT.>", "what JetStream reports"),
 )
 _ASKS = (
-    *(Right(f"$SRV.{verb}", "asks all micro services") for verb in ("PING", "INFO", "STATS")),
-    *(Right(f"$SRV.{verb}.>", "asks one micro service") for verb in ("PING", "INFO", "STATS")),
+    *(Right(f"$SRV.{verb}", "asks all micro services") for verb in accounts.VERBS),
+    *(Right(f"$SRV.{verb}.>", "asks one micro service") for verb in accounts.VERBS),
     *(Right(f"{name}.*.health", "asks how a process is") for name in SERVICES),
     *(Right(f"hb.{name}.*.ping", "asks whether a process lives") for name in SERVICES),
 )
@@ -290,23 +289,17 @@ def _ops() -> User:
         Right("replay.>", "a call replayed by the server"),
         Right("_INBOX_ops.>", "answers to its own requests"),
     )
-    return User(name="ops", what="people and programs that change the system", publish=publish, subscribe=subscribe)
+    what = "people and programs that change the system"
+    return User(name="ops", what=what, publish=publish, subscribe=subscribe, account=accounts.STORE)
 
 
 def _inspect() -> User:
     publish = (
-        Right(f"{API}.INFO", "the account's limits and use"),
-        *(
-            Right(f"{API}.{request}", "looks at streams and consumers")
-            for request in (
-                "STREAM.NAMES", "STREAM.LIST", "STREAM.INFO.*", "CONSUMER.NAMES.*", "CONSUMER.LIST.*",
-                "CONSUMER.INFO.*.*",
-            )
-        ),
+        *(Right(f"{API}.{request}", "looks at streams, consumers and limits") for request in accounts.LOOKS),
         Right(f"{API}.STREAM.MSG.GET.*", "reads a message"),
         Right(f"{API}.DIRECT.GET.>", "reads messages"),
         *_ASKS,
-    )  # fmt: skip
+    )
     subscribe = (*_WATCHES, Right("_INBOX_inspect.>", "answers to its own requests"))
     return User(name="inspect", what="people who only look", publish=publish, subscribe=subscribe)
 

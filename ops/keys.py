@@ -16,7 +16,7 @@ from pathlib import Path
 
 import nkeys
 
-from bus import permissions
+from bus import accounts, permissions
 from bus.errors import BusError
 from bus.identity import SeedError, public_key_of, read_seed
 
@@ -198,18 +198,23 @@ class KeyFolder:
 
 
 def users_conf(public: dict[str, str], store_key: str) -> str:
-    """What nats.conf includes: the store's key, and every user with its permissions."""
-    users = "\n".join(permissions.render(user, public[user.name]) for user in permissions.users())
+    """What nats.conf includes: the store's key, every user with its permissions, and what passes between accounts."""
     return "\n".join(
         (
             "# Made by `callbus keys create`: public keys, what each user may do, and the key of the store. Secret.",
             "# Change nothing here: the next run writes it anew. What users may do stands in docs/security.md.",
             f'JETSTREAM_KEY: "{store_key}"',
             f'SYSTEM_USERS: [ {{ nkey: "{public["system"]}" }} ]',
-            f"CALLBUS_USERS: [\n{users}\n]",
+            *(_users_of(account, public) for account in (accounts.STORE, accounts.LIVE)),
+            accounts.render(),
             "",
         )
     )
+
+
+def _users_of(account: str, public: dict[str, str]) -> str:
+    users = [permissions.render(user, public[user.name]) for user in permissions.users() if user.account == account]
+    return "\n".join((f"USERS_OF_{account}: [", *users, "]"))
 
 
 def rows_of(keys: list[UserKey]) -> Iterator[str]:

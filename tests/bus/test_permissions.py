@@ -237,33 +237,14 @@ async def test_what_the_server_was_made_to_send_is_no_command(secured: Secured, 
         return ControlReply(ok=True)
 
     serving = await serve_control(edge, "edge", CALL, "default", obey, service="edge")
-    heard = visitors["ops"]
+    heard = visitors["inspect"]
     target = subjects.control_of("edge", CALL, command="hangup")
-    await heard.client.subscribe(target, cb=heard._hear)
+    assert await heard.may_subscribe(target)
     await sent_by_the_server(visitors, msgspec.json.encode(Hangup(call_id=CALL)), target)
     assert sum(b"control.hangup" in message.data for message in heard.heard) >= 2, "it was sent"
     assert not obeyed
     await serving.close()
     await edge.close()
-
-
-async def test_what_no_right_holds_back(secured: Secured, visitors: Visitors) -> None:
-    """docs/security.md says so: JetStream answers wherever it is asked to, and obeys itself. Where a newer server holds
-    that back, the page is to be mended."""
-    ops = await secured.connect("ops")
-    await ops.api("STREAM.CREATE.VICTIM", {"name": "VICTIM", "subjects": ["victim"]})
-    own = subjects.event_subject("tts.done", CALL)
-    for target in ("$KV.owners.llm.forged", "$JS.API.STREAM.DELETE.VICTIM"):
-        data = b"" if target.startswith("$JS") else b"forged"
-        assert await visitors["tts"].may_publish(own, data)
-        await visitors["tts"].settle()
-        assert await visitors["tts"].may_publish(f"$JS.API.DIRECT.GET.CALLS.{own}", b"", reply=target)
-        await visitors["tts"].settle()
-    forged = await (await ops.bucket("owners")).get("llm.forged")
-    assert forged is not None
-    assert forged.value == b"forged"
-    assert "VICTIM" not in (await ops.api("STREAM.NAMES"))["streams"]
-    await ops.close()
 
 
 @pytest.mark.parametrize("user", SERVICES)
