@@ -6,8 +6,9 @@ whether it may; so an answer to ``$JS.API.STREAM.DELETE.CALLS`` is obeyed wherev
 ``SERVICES`` it leads nowhere. A request that crosses gets a subject for its answer from the server, and the answer is
 brought back into the account that asked.
 
-What services write crosses by patterns with a wildcard, never by a whole subject: nats-server takes no answer that it
-has brought back across a second time where the subject has to be filled in, so that an answer stores nothing either.
+What services write and pull crosses by patterns with a wildcard, never by a whole subject: nats-server takes no answer
+that it has brought back across a second time where the subject has to be filled in, so that an answer stores nothing
+either, and takes nobody's work.
 """
 
 from __future__ import annotations

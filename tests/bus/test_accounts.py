@@ -1,11 +1,12 @@
-"""Two accounts on a real server: what passes between them, and that no answer of JetStream is taken for an order."""
+"""Two accounts on a real server: what passes between them, and what was there before the second one."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,14 +18,11 @@ from bus.client import NatsConnection, connect
 from bus.consume import follow_all
 from bus.control import send_control, serve_control
 from bus.errors import BusError
-from bus.heartbeat import ping_subject
 from bus.interface import Message
 from bus.micro import MicroService
 from bus.provision import apply
 from bus.publish import Recorder
 from bus.server import NatsServerProcess
-from bus.topology import READS_COPY
-from bus.work_queue import NatsClaim
 from config.settings import NatsSection, StreamsSection
 from schemas import subjects
 from schemas.base import Event
@@ -32,36 +30,13 @@ from schemas.call import CallEnded, ended_with_its_edge
 from schemas.control import ControlMessage, ControlReply, Flush
 from schemas.subjects import matches
 from tests.bus.behaviours.worlds import until
-from tests.bus.secured import CALL, Secured, Visitor, secured_server
+from tests.bus.secured import CALL, Secured, secured_server
 from tests.bus.test_permissions import MANAGES, STREAMS
 
 pytestmark = [pytest.mark.bus, pytest.mark.asyncio(loop_scope="module")]
 
 SERVICES = ("edge", "asr", "llm", "tts")
 STORED = ("call.", "$KV.", "dead_letter.", "limit.", "$JS.")
-OWN = subjects.event_subject("tts.done", CALL)
-OFFERED = subjects.event_subject("call.offered", CALL)
-PULL = "$JS.API.CONSUMER.MSG.NEXT.CALLS.tts-assign"
-
-#: What the server would do if an answer with that body came there. V: a stream with one message in it.
-ORDERS: dict[str, Any] = {
-    "$JS.API.STREAM.DELETE.V": None,
-    "$JS.API.STREAM.PURGE.V": None,
-    "$JS.API.STREAM.MSG.DELETE.V": {"seq": 1},
-    "$JS.API.STREAM.UPDATE.V": {"name": "V", "subjects": ["other"]},
-    "$JS.API.STREAM.CREATE.FORGED": {"name": "FORGED", "subjects": ["forged"]},
-    "$JS.API.CONSUMER.DELETE.CALLS.llm-assign": None,
-    "$JS.API.CONSUMER.DURABLE.CREATE.V.spy": {
-        "stream_name": "V", "config": {"durable_name": "spy", "deliver_subject": "_INBOX_tts.spy"},
-    },
-    "$JS.API.ACCOUNT.PURGE.CALLBUS": None,
-    "$KV.owners.llm.forged": None,
-    "$KV.workers.llm.forged": None,
-    "$KV.context.forged": None,
-    "$KV.tenants.default": None,
-    "dead_letter.llm": None,
-    subjects.event_subject("asr.final", "f" * 32): None,
-}  # fmt: skip
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -69,12 +44,7 @@ async def secured(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sec
     with secured_server(tmp_path_factory.mktemp("accounts")) as server:
         ops = await server.connect("ops")
         await apply(ops, StreamsSection())
-        await ops.api("STREAM.CREATE.V", {"name": "V", "subjects": ["v"]})
         await ops.close()
-        visitor = await server.visit("ops")
-        await visitor.client.publish("$JS.API.STREAM.NAMES", reply="v")
-        await visitor.settle()
-        await visitor.client.close()
         yield server
 
 
@@ -135,140 +105,11 @@ async def test_nothing_that_changes_a_stream_crosses() -> None:
         assert not taken(subject, "service", given_by_store()), subject
 
 
-async def test_what_is_stored_crosses_by_a_pattern() -> None:
-    """An answer is not taken across where the subject has to be filled in: see ``test_no_answer_is_obeyed``."""
+async def test_what_is_stored_or_pulled_crosses_by_a_pattern() -> None:
+    """An answer is not taken across where the subject has to be filled in: see ``tests/bus/test_answers.py``."""
     for each in given_by_store():
-        if each.kind == "service" and not each.subject.startswith("$JS.API."):
+        if each.kind == "service" and each.subject not in {f"{accounts.API}.{look}" for look in accounts.LOOKS}:
             assert "*" in each.subject or ">" in each.subject
-
-
-# --- answers ---------------------------------------------------------------------------------------------------------
-
-
-async def by_acknowledgement(tts: Visitor, target: str) -> None:
-    """Of an event, a key and a dead letter: stored, and refused."""
-    for subject in (OWN, "$KV.workers.tts.x", "dead_letter.tts"):
-        assert await tts.may_publish(subject, b"{}", reply=target)
-        await tts.client.publish(subject, b"{}", reply=target, headers={"Nats-Expected-Stream": "NONE"})
-
-
-async def by_answer_of_the_api(tts: Visitor, target: str) -> None:
-    for request in (
-        "STREAM.NAMES",
-        "STREAM.INFO.KV_workers",
-        "STREAM.INFO.KV_owners",
-        "CONSUMER.INFO.CALLS.tts-assign",
-    ):
-        assert await tts.may_publish(f"$JS.API.{request}", reply=target)
-    body = msgspec.json.encode({"last_by_subj": "$KV.owners.tts.x"})
-    assert await tts.may_publish("$JS.API.STREAM.MSG.GET.KV_owners", body, reply=target)
-
-
-async def by_what_is_read(tts: Visitor, target: str) -> None:
-    """With the body that the order wants, headers or none."""
-    assert await tts.may_publish(f"$JS.API.DIRECT.GET.CALLS.{OWN}", reply=target)
-    assert await tts.may_publish(f"$JS.API.DIRECT.GET.CALLS.{OWN}.none", reply=target) is False
-    for more in ({"batch": 99, "no_hdr": True}, {"batch": 1}):
-        body = msgspec.json.encode({"seq": 1, "next_by_subj": OWN, **more})
-        assert await tts.may_publish(f"$JS.API.DIRECT.GET.{READS_COPY['tts']}", body, reply=target)
-
-
-async def by_what_is_pulled(tts: Visitor, target: str) -> None:
-    """The offer, then the word that there is no other; and the answer to an acknowledgement."""
-    for _ in range(2):
-        assert await tts.may_publish(PULL, b'{"batch":1,"no_wait":true}', reply=target)
-    assert await tts.may_publish("$JS.ACK.CALLS.tts-assign.1.1.1.1.0", b"+ACK", reply=target)
-
-
-async def by_a_process(tts: Visitor, target: str) -> None:
-    """Another process answers with rights of its own."""
-    await tts.may_publish(ping_subject("tts", "tts-1"), b"{}", reply=target)
-
-
-WAYS = (by_acknowledgement, by_answer_of_the_api, by_what_is_read, by_what_is_pulled, by_a_process)
-
-
-async def kept(ops: NatsConnection) -> dict[str, Any]:
-    """Every stream and work queue with its settings, and every subject but those that the visitor may write."""
-    found: dict[str, Any] = {}
-    for name in (await ops.api("STREAM.NAMES"))["streams"]:
-        info = await ops.api(f"STREAM.INFO.{name}", {"subjects_filter": ">"})
-        held = dict(info["state"].get("subjects") or {})
-        for own in (OWN, OFFERED, "$KV.workers.tts.x", "dead_letter.tts"):
-            held.pop(own, None)
-        found[name] = (info["config"], held, (await ops.api(f"CONSUMER.NAMES.{name}"))["consumers"])
-    return found
-
-
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
-async def test_no_answer_is_obeyed(way: Callable[[Visitor, str], Awaitable[None]], secured: Secured) -> None:
-    """A service has the server answer to a subject on which JetStream takes orders, or a stream stores. Nothing comes
-    of it: what the server brings back to ``SERVICES`` stays there."""
-    ops, edge, tts = await secured.connect("ops"), await secured.connect("edge"), await secured.visit("tts")
-    worker = await secured.connect("tts", "tts-1")
-    await worker.subscribe(ping_subject("tts", "tts-1"), lambda m: worker.publish(m.reply, b"{}"))
-    await worker.flush()
-    before = await kept(ops)
-    assert before["V"][1] == {"v": 1}
-    for target, order in ORDERS.items():
-        body = b"" if order is None else msgspec.json.encode(order)
-        await edge.store(OFFERED, body)
-        await tts.client.request(OWN, body)
-        await way(tts, target)
-    await tts.settle()
-    assert await kept(ops) == before
-    for each in (ops, edge, worker):
-        await each.close()
-    await tts.client.close()
-
-
-async def test_the_same_is_obeyed_where_jetstream_is(secured: Secured) -> None:
-    """So it is the accounts that hold it back, and not the server by itself."""
-    ops, visitor = await secured.connect("ops"), await secured.visit("ops")
-    await ops.api("STREAM.CREATE.W", {"name": "W", "subjects": ["w"]})
-    for target in ("$JS.API.STREAM.CREATE.FORGED", "$JS.API.STREAM.DELETE.W"):
-        order = ORDERS.get(target)
-        await ops.store("dead_letter.cli", b"" if order is None else msgspec.json.encode(order))
-        assert await visitor.may_publish("$JS.API.DIRECT.GET.DEAD_LETTERS.dead_letter.cli", reply=target)
-        await visitor.settle()
-    streams = (await ops.api("STREAM.NAMES"))["streams"]
-    assert "FORGED" in streams
-    assert "W" not in streams
-    await ops.api("STREAM.DELETE.FORGED")
-    await ops.close()
-    await visitor.client.close()
-
-
-async def test_no_answer_settles_the_offers_of_others(secured: Secured) -> None:
-    ops, edge, tts = await secured.connect("ops"), await secured.connect("edge"), await secured.visit("tts")
-    asr = await secured.connect("asr")
-    await edge.store(OFFERED, b"{}")
-    claim = (await (await asr.work_queue("asr-assign")).fetch(1, 2000))[0]
-    assert isinstance(claim, NatsClaim)
-    waiting = (await ops.api("CONSUMER.INFO.CALLS.asr-assign"))["num_ack_pending"]
-    await tts.client.publish(OWN, b"+ACK")
-    await tts.settle()
-    await tts.client.publish(f"$JS.API.DIRECT.GET.CALLS.{OWN}", b"", reply=claim._reply)
-    await tts.settle()
-    assert (await ops.api("CONSUMER.INFO.CALLS.asr-assign"))["num_ack_pending"] == waiting
-    await claim.acknowledge()
-    assert (await ops.api("CONSUMER.INFO.CALLS.asr-assign"))["num_ack_pending"] == waiting - 1
-    for each in (ops, edge, asr):
-        await each.close()
-    await tts.client.close()
-
-
-async def test_an_answer_is_heard_live_by_services(secured: Secured) -> None:
-    """docs/security.md says so. Holding this back too takes an account for each service."""
-    tts, inspect = await secured.visit("tts"), await secured.visit("inspect")
-    target = subjects.event_subject("asr.final", CALL)
-    assert await inspect.may_subscribe(target)
-    assert not await tts.may_publish(target)
-    assert await tts.may_publish("$JS.API.STREAM.NAMES", reply=target)
-    await tts.settle()
-    await until(lambda: inspect.heard)
-    await tts.client.close()
-    await inspect.client.close()
 
 
 # --- what goes on between the accounts -------------------------------------------------------------------------------
@@ -326,6 +167,22 @@ async def test_each_account_hears_the_other_once(people: People) -> None:
     assert [m.subject async for m in ops.read(ended)] == [ended], "stored once"
 
 
+async def test_both_accounts_hear_who_left_and_what_jetstream_reports(people: People, secured: Secured) -> None:
+    heard: dict[str, set[str]] = {"ops": set(), "asr": set(), "inspect": set()}
+    for user, subjects_heard in heard.items():
+        connection = await people(user)
+        for pattern in ("sys.disconnect", "$JS.EVENT.>")[: 1 if user == "asr" else 2]:
+            await connection.subscribe(pattern, lambda m, found=subjects_heard: found.add(m.subject.split(".")[1]))  # type: ignore[misc]
+        await connection.flush()
+    await (await secured.visit("llm")).client.close()
+    ops = await people("ops")
+    await ops.api("STREAM.CREATE.W", {"name": "W", "subjects": ["w"]})
+    await ops.api("STREAM.DELETE.W")
+    await until(
+        lambda: heard == {"ops": {"disconnect", "EVENT"}, "asr": {"disconnect"}, "inspect": {"disconnect", "EVENT"}}
+    )
+
+
 async def test_services_are_asked_from_both_accounts(people: People) -> None:
     asr = await people("asr")
     service = MicroService(asr, name="asr", version="1", instance="asr-1", health=lambda: {"ok": True})
@@ -346,6 +203,26 @@ async def test_a_store_that_is_not_there_is_noticed(people: People, secured: Sec
         await llm.store(f"$KV.calls.{CALL}", b"{}", timeout_ms=1000)
     await apply(ops, StreamsSection())
     assert (await llm.store(f"$KV.calls.{CALL}", b"{}")).sequence == 1
+
+
+async def test_a_new_key_and_a_reload_change_nothing_for_others(tmp_path: Path) -> None:
+    """What passes between the accounts is there after it, and who has the new key comes in."""
+    with secured_server(tmp_path) as secured:
+        ops, asr = await secured.connect("ops"), await secured.connect("asr")
+        await apply(ops, StreamsSection())
+        owners, heard = await asr.bucket("owners"), list[str]()
+        await asr.subscribe("kv.owners.asr.*", lambda message: heard.append(message.subject))
+        secured.keys.seed_file("tts").unlink()
+        secured.keys.create(if_missing=True)
+        os.kill(secured.server.pid, signal.SIGHUP)
+        await until(lambda: "Reloaded server configuration" in secured.server.log_file.read_text())
+        tts = await secured.connect("tts")
+        for connection, name in ((asr, "asr.final"), (tts, "tts.done")):
+            await connection.store(subjects.event_subject(name, CALL), b"{}")
+        await owners.put(f"asr.{CALL}", b"{}")
+        await until(lambda: heard)
+        for each in (ops, asr, tts):
+            await each.close()
 
 
 BEFORE = """
