@@ -138,6 +138,7 @@ RUN /opt/tools/bin/uv pip install --quiet --python /opt/tools/bin/python --no-de
 # --- the images ----------------------------------------------------------------------------------------------------
 FROM runtime AS cli
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=cli
 USER 10001:10001
 ENTRYPOINT ["callbus"]
 CMD ["--help"]
@@ -151,6 +152,7 @@ LABEL org.opencontainers.image.title="callbus" \
 
 FROM runtime AS edge
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=edge
 USER 10001:10001
 EXPOSE 5060/udp 5060/tcp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["callbus", "health", "edge"]
@@ -165,6 +167,7 @@ LABEL org.opencontainers.image.title="callbus edge" \
 
 FROM asr-engines AS asr
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=asr
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "asr"]
 ENTRYPOINT ["python", "-m", "services.asr"]
@@ -178,6 +181,7 @@ LABEL org.opencontainers.image.title="callbus asr" \
 
 FROM llm-engines AS llm
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=llm
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "llm"]
 ENTRYPOINT ["python", "-m", "services.llm"]
@@ -192,6 +196,7 @@ LABEL org.opencontainers.image.title="callbus llm" \
 # eSpeak NG in this image is GPL-3.0-or-later, see docs/licences.md.
 FROM tts-engines AS tts
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=tts
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "tts"]
 ENTRYPOINT ["python", "-m", "services.tts"]

@@ -17,6 +17,7 @@ import yaml
 
 from ops.docker.pinned import lines_for
 from ops.engines import ENGINE_PACKAGES
+from ops.image import VARIABLE
 
 pytestmark = pytest.mark.contract
 
@@ -225,6 +226,11 @@ class TestDockerfile:
             assert re.search(r'^ENTRYPOINT \["', image, re.MULTILINE), "not by a shell, which would keep SIGTERM"
             assert all(f"org.opencontainers.image.{key}" in image for key in ("version", "revision", "licenses"))
             assert ("HEALTHCHECK" in image) == (" AS cli" not in image)
+
+    def test_every_image_says_which_one_it_is(self) -> None:
+        """`callbus doctor` looks at what the image is for, and proposes no pip."""
+        final = self.TEXT.partition("# --- the images")[2]
+        assert re.findall(rf"^ENV {VARIABLE}=(\w+)$", final, re.MULTILINE) == re.findall(r" AS (\w+)$", final, re.M)
 
     def test_packages_come_with_hashes_and_the_code_comes_last(self) -> None:
         assert "--require-hashes" in (ROOT / "ops/docker/install").read_text(encoding="utf-8")
