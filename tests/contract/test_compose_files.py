@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from bus.identity import user_of
+from config.settings import NatsSection
 from ops.docker.pinned import lines_for
 from ops.engines import ENGINE_PACKAGES
 from ops.image import VARIABLE
@@ -162,9 +164,19 @@ class TestKeys:
 
     def test_secrets_of_the_cloud_are_files(self) -> None:
         assert all(list(secret) == ["file"] for secret in read(CLOUD)["secrets"].values())
-        for stage in STAGES:
-            assert services(CLOUD)[stage]["environment"]["CALLBUS_NATS__NKEY_FILE"] == f"/run/secrets/nats_{stage}"
-            assert f"nats_{stage}" in services(CLOUD)[stage]["secrets"]
+        for user, service in {**{stage: stage for stage in STAGES}, "ops": "provision"}.items():
+            keys = services(CLOUD)[service]
+            assert keys["environment"]["CALLBUS_NATS__NKEY_FILE"] == f"/run/secrets/{user}.nk"
+            assert {"source": f"nats_{user}", "target": f"{user}.nk"} in keys["secrets"]
+
+    @pytest.mark.parametrize("name", [MAIN, CLOUD])
+    def test_the_file_of_a_key_is_called_like_its_user(self, name: str) -> None:
+        """The file's name says where answers go, and only the user of that name may listen there."""
+        for service, keys in services(name).items():
+            file = (keys.get("environment") or {}).get("CALLBUS_NATS__NKEY_FILE")
+            if file:
+                user = user_of(NatsSection(nkey_file=file), "callbus-cli")
+                assert user == (service if service in STAGES else "ops"), service
 
 
 class TestStop:
