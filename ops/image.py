@@ -31,13 +31,14 @@ def chosen_here() -> tuple[str, ...]:
 
 def package_mend(what: str, engine: str, place: int = 0) -> str:
     """How the packages of an engine come into the image. ``place``: above 0 for a fallback, which .env can't name."""
-    stage = "asr" if what in LISTENING else what
-    if place or what in LISTENING:
+    if what in LISTENING:
+        return REBUILD  # they are in every image of asr
+    if place:
         return (
-            f"docker-compose.override.yml: {{services: {{{stage}: {{build: {{args: {{ENGINES: '{engine}'}}}}}}}}}}, "
+            f"docker-compose.override.yml: {{services: {{{what}: {{build: {{args: {{ENGINES: '{engine}'}}}}}}}}}}, "
             f"with the engines that stand there already; then {REBUILD}"
         )
-    return f"CALLBUS_{stage.upper()}__ENGINE={engine} in .env, then {REBUILD}"
+    return f"CALLBUS_{what.upper()}__ENGINE={engine} in .env, then {REBUILD}"
 
 
 def key_mend(variable: str, section: str) -> str:

