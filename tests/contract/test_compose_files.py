@@ -17,10 +17,12 @@ import pytest
 import yaml
 
 from bus.identity import user_of
+from config.load import load
 from config.settings import NatsSection
 from ops.docker.pinned import ENGINES, lines_for
 from ops.engines import ENGINE_PACKAGES, names
 from ops.image import VARIABLE
+from ops.probe import quick
 
 pytestmark = pytest.mark.contract
 
@@ -90,6 +92,14 @@ class TestEveryService:
     def test_a_look_starts_nothing(self) -> None:
         """Else `run cli` starts nats, and makes it anew where another compose file had changed it: in mid-call."""
         assert not {"cli", "models"} & {name for name, keys in services(MAIN).items() if "depends_on" in keys}
+
+    def test_a_look_at_the_health_of_one_service_asks_the_bus(self) -> None:
+        """And not a page of the container of `cli`, where none is."""
+        environment = {name: filled(value) for name, value in services(MAIN)["cli"]["environment"].items()}
+        port, host = environment["CALLBUS_METRICS__PORT"], environment["CALLBUS_METRICS__HOST"]
+        assert all(quick(["health", stage], port, host) is None for stage in STAGES)
+        environment["CALLBUS_CONFIG"] = str(ROOT / "config" / "app.ini")
+        assert load(environment).metrics.port == 0
 
     @pytest.mark.parametrize(("service", "keys"), every_service())
     def test_runs_an_image_of_an_exact_version(self, service: str, keys: dict[str, Any]) -> None:
