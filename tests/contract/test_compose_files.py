@@ -39,7 +39,12 @@ class _Loader(yaml.SafeLoader):
     """Reads ``!reset`` of Compose as what stands behind it."""
 
 
-_Loader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
+def _reset(loader: yaml.SafeLoader, node: yaml.Node) -> list[Any]:
+    assert isinstance(node, yaml.SequenceNode)
+    return list(loader.construct_sequence(node))
+
+
+_Loader.add_constructor("!reset", _reset)
 
 
 @cache
