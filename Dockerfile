@@ -35,20 +35,31 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 # --- requirements: what each image installs, from pyproject.toml and the lock list ---------------------------------
 FROM tools AS requirements
-ARG ENGINES
-ARG LLM_ENGINE
 COPY pyproject.toml /build/
 COPY ops/docker/pinned.py ops/docker/install /build/ops/docker/
 COPY ops/requirements/engines.txt /build/ops/requirements/
 WORKDIR /build/ops
-# hadolint ignore=SC2086
 RUN mkdir /requirements && cp docker/install /requirements/ && cp requirements/engines.txt /requirements/lock.txt \
  && python docker/pinned.py core > /requirements/core.txt \
  && python docker/pinned.py files > /requirements/files.txt \
- && python docker/pinned.py pocketsphinx silero $ENGINES > /requirements/asr.txt \
- && python docker/pinned.py $LLM_ENGINE $ENGINES > /requirements/llm.txt \
- && python docker/pinned.py espeak $ENGINES > /requirements/tts.txt \
  && sed -n '/^llama-cpp-python==/,/^    # via/p' requirements/engines.txt > /requirements/llama.txt
+
+# A name that is no engine of the stage ends the build here, with the names that are.
+FROM requirements AS asr-requirements
+ARG ENGINES
+# hadolint ignore=SC2086
+RUN python docker/pinned.py --stage asr $ENGINES -- pocketsphinx silero > /requirements/asr.txt
+
+FROM requirements AS llm-requirements
+ARG ENGINES
+ARG LLM_ENGINE
+# hadolint ignore=SC2086
+RUN python docker/pinned.py --stage llm $LLM_ENGINE $ENGINES -- > /requirements/llm.txt
+
+FROM requirements AS tts-requirements
+ARG ENGINES
+# hadolint ignore=SC2086
+RUN python docker/pinned.py --stage tts $ENGINES -- espeak > /requirements/tts.txt
 
 # --- core: the packages of every process, with hashes --------------------------------------------------------------
 FROM tools AS core
@@ -62,17 +73,25 @@ COPY --from=core /opt/venv /opt/venv
 WORKDIR /var/lib/callbus
 
 # --- llama.cpp: a wheel of its own, so that a change of code never compiles it again -------------------------------
+# Of these two only the one that ACCELERATOR names is built, and for any other engine it stays empty. (The engine names no
+# stage: a mistake in it would be looked for in a registry.)
 FROM tools AS llama-cpu
+ARG LLM_ENGINE
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*
+RUN mkdir /wheels /libraries \
+ && if [ "$LLM_ENGINE" = llama_cpp ]; then \
+        apt-get update && apt-get install -y --no-install-recommends g++ make && rm -rf /var/lib/apt/lists/*; \
+    fi
 # Any x86-64 processor with AVX2 and FMA, not only that of the machine that builds.
 ARG LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF"
-RUN --mount=type=bind,from=requirements,source=/requirements/llama.txt,target=/llama.txt \
+# The library of the compiler's threads lacks in slim images.
+RUN --mount=type=bind,from=llm-requirements,source=/requirements/llama.txt,target=/llama.txt \
     --mount=type=cache,target=/root/.cache/pip \
-    mkdir /wheels /libraries && CMAKE_ARGS="$LLAMA_CMAKE_ARGS" CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" \
-    /opt/tools/bin/pip wheel --no-deps --require-hashes --wheel-dir /wheels -r /llama.txt
-# Threads of the compiler's own library, which slim images lack.
-RUN cp "/usr/lib/$(uname -m)-linux-gnu/libgomp.so.1" /libraries/
+    if [ "$LLM_ENGINE" = llama_cpp ]; then \
+        CMAKE_ARGS="$LLAMA_CMAKE_ARGS" CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" \
+        /opt/tools/bin/pip wheel --no-deps --require-hashes --wheel-dir /wheels -r /llama.txt \
+     && cp "/usr/lib/$(uname -m)-linux-gnu/libgomp.so.1" /libraries/; \
+    fi
 
 # With CUDA. We have not tried it: none of our machines has both a container engine and a GPU. The wheel holds no
 # Python extension module, so it does not matter that this Python is another one.
@@ -80,29 +99,20 @@ FROM nvidia/cuda:12.6.3-devel-ubuntu22.04 AS llama-cuda
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends g++ make python3-pip \
  && rm -rf /var/lib/apt/lists/*
-RUN --mount=type=bind,from=requirements,source=/requirements/llama.txt,target=/llama.txt \
+RUN --mount=type=bind,from=llm-requirements,source=/requirements/llama.txt,target=/llama.txt \
     mkdir /wheels /libraries \
  && CMAKE_ARGS="-DGGML_CUDA=ON -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF" CMAKE_BUILD_PARALLEL_LEVEL="$(nproc)" \
     pip3 wheel --no-cache-dir --no-deps --require-hashes --wheel-dir /wheels -r /llama.txt \
  && cp -a /usr/local/cuda/lib64/libcudart.so.* /usr/local/cuda/lib64/libcublas.so.* \
     /usr/local/cuda/lib64/libcublasLt.so.* "/usr/lib/$(uname -m)-linux-gnu/libgomp.so.1" /libraries/
 
-# What is compiled for an engine of [llm]: of these stages only the one that is chosen is built.
-FROM base AS compiled-scripted
-RUN mkdir /wheels /libraries
-FROM compiled-scripted AS compiled-instant
-FROM compiled-scripted AS compiled-openai
-FROM compiled-scripted AS compiled-ollama
-FROM compiled-scripted AS compiled-pipecat
 # hadolint ignore=DL3006
-FROM llama-${ACCELERATOR} AS compiled-llama_cpp
-# hadolint ignore=DL3006
-FROM compiled-${LLM_ENGINE} AS compiled
+FROM llama-${ACCELERATOR} AS compiled
 
 # --- the engines of each stage -------------------------------------------------------------------------------------
 FROM runtime AS asr-engines
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
+    --mount=type=bind,from=asr-requirements,source=/requirements,target=/requirements \
     --mount=type=cache,target=/root/.cache/uv \
     /requirements/install /requirements/asr.txt --compile-bytecode \
  && /requirements/install /requirements/files.txt --no-deps
@@ -113,7 +123,7 @@ ARG ACCELERATOR
 ENV LD_LIBRARY_PATH=/opt/libraries
 COPY --from=compiled /libraries /opt/libraries
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
+    --mount=type=bind,from=llm-requirements,source=/requirements,target=/requirements \
     --mount=type=bind,from=compiled,source=/wheels,target=/wheels \
     --mount=type=cache,target=/root/.cache/uv \
     /requirements/install /requirements/llm.txt --compile-bytecode \
@@ -123,7 +133,7 @@ RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
 
 FROM runtime AS tts-engines
 RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    --mount=type=bind,from=requirements,source=/requirements,target=/requirements \
+    --mount=type=bind,from=tts-requirements,source=/requirements,target=/requirements \
     --mount=type=cache,target=/root/.cache/uv \
     /requirements/install /requirements/tts.txt --compile-bytecode
 
@@ -138,6 +148,7 @@ RUN /opt/tools/bin/uv pip install --quiet --python /opt/tools/bin/python --no-de
 # --- the images ----------------------------------------------------------------------------------------------------
 FROM runtime AS cli
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=cli
 USER 10001:10001
 ENTRYPOINT ["callbus"]
 CMD ["--help"]
@@ -151,6 +162,7 @@ LABEL org.opencontainers.image.title="callbus" \
 
 FROM runtime AS edge
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=edge
 USER 10001:10001
 EXPOSE 5060/udp 5060/tcp
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["callbus", "health", "edge"]
@@ -165,6 +177,7 @@ LABEL org.opencontainers.image.title="callbus edge" \
 
 FROM asr-engines AS asr
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=asr
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "asr"]
 ENTRYPOINT ["python", "-m", "services.asr"]
@@ -178,6 +191,7 @@ LABEL org.opencontainers.image.title="callbus asr" \
 
 FROM llm-engines AS llm
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=llm
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "llm"]
 ENTRYPOINT ["python", "-m", "services.llm"]
@@ -192,6 +206,7 @@ LABEL org.opencontainers.image.title="callbus llm" \
 # eSpeak NG in this image is GPL-3.0-or-later, see docs/licences.md.
 FROM tts-engines AS tts
 COPY --from=code /opt/callbus /opt/callbus
+ENV CALLBUS_IMAGE=tts
 USER 10001:10001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 CMD ["callbus", "health", "tts"]
 ENTRYPOINT ["python", "-m", "services.tts"]

@@ -19,8 +19,11 @@ from bus.logs import get_logger
 
 log = get_logger(__name__)
 
-STALE_CODES = (10070, 10071)
-"""nats-server's errors.json: expected last message id, expected last sequence (of the stream or of the subject)."""
+STALE_CODES = (10070, 10071, 10164)
+"""nats-server's errors.json: expected last message id, expected last sequence (of the stream or of the subject), and
+the latter where a cluster has not settled yet what another writer said behind the same fence."""
+IN_PROCESS_CODE = 10158
+"""A message of the same dedupe id is on its way to the replicas: whether it gets there is known a moment later."""
 SWEEP_S = 0.25
 OPEN_RETRY_S = 0.2
 
@@ -57,7 +60,7 @@ def read_answer(message: Message) -> StoreAck | BusError:
         return StoreAck(answer.stream, answer.seq, answer.duplicate)
     if refusal.err_code in STALE_CODES:
         return StaleWrite(refusal.description, refusal.err_code)
-    if refusal.code >= 500:
+    if refusal.code >= 500 or refusal.err_code == IN_PROCESS_CODE:
         return StoreUnavailable(refusal.description)
     return StoreRefused(refusal.description, refusal.err_code)
 

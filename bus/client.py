@@ -90,6 +90,17 @@ class NatsConnection:
         return self._link.inbox_prefix
 
     @property
+    def user(self) -> str:
+        """Who the server takes this process for."""
+        return self._link.user
+
+    @property
+    def forbidden(self) -> str:
+        """The server's words when it last refused this user a subject; empty: it never did. It answers such a request
+        with nothing else, so that whoever asked waits in vain."""
+        return self._link.forbidden
+
+    @property
     def connected(self) -> bool:
         return self._link.connected
 

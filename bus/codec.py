@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from bus.errors import DecodeError
+from bus.interface import StoredMessage
 from schemas import subjects
 from schemas.base import Event
 
@@ -57,6 +58,14 @@ def decode_event(subject: str, data: bytes) -> Event:
     if event.call_id != call.call_id or event.tenant != call.tenant:
         raise DecodeError(f"the body of {subjects.template_of(subject)} names another call or tenant than its subject")
     return event
+
+
+def epoch_of(message: StoredMessage) -> int:
+    """Epoch of a stored event's sender; 0 where it can't be read."""
+    try:
+        return decode_event(message.subject, message.data).epoch
+    except DecodeError:
+        return 0
 
 
 @lru_cache(maxsize=256)

@@ -55,7 +55,7 @@ class StoreRefused(BusError):
 
 
 class StaleWrite(StoreRefused):
-    """The subject or stream moved on since the writer last saw it (server errors 10071 and 10070)."""
+    """The subject or stream moved on since the writer last saw it (server errors 10070, 10071 and 10164)."""
 
 
 class RevisionConflict(BusError):

@@ -27,11 +27,16 @@ CONNECT_TIMEOUT_S = 2
 WATCH_S = 1.0
 SAY_AGAIN_S = 5.0
 SHUT_S = 0.5
+FORBIDDEN = "permissions violation"
 SCHEMES = ("nats", "tls", "ws", "wss")
 
 
 class Link:
-    """One NATS client and what is known about its state."""
+    """One NATS client and what is known about its state.
+
+    Attributes:
+        forbidden: the server's words when it last refused this user a subject; empty: it never did.
+    """
 
     def __init__(self, name: str, settings: NatsSection) -> None:
         self.name = name
@@ -41,6 +46,7 @@ class Link:
         self.wire = Wire()
         self.closed = False
         self.listener_errors = 0
+        self.forbidden = ""
         self._settings = settings
         self._opened = False
         self._waiting: set[asyncio.Future[Any]] = set()
@@ -202,6 +208,8 @@ class Link:
 
     def _on_error(self, error: Exception) -> None:
         self._failures += 1
+        if FORBIDDEN in str(error).lower():
+            self.forbidden = str(error)
         why = "" if self.connected else explained(error, self._settings, self.user)
         self._refusal = why or self._refusal
         now = time.monotonic()
@@ -251,7 +259,7 @@ class Link:
 
 
 def _hint(reason: str, user: str) -> str:
-    return f"; user {user!r} lacks this right (docs/security.md)" if "permissions violation" in reason.lower() else ""
+    return f"; user {user!r} lacks this right (docs/security.md)" if FORBIDDEN in reason.lower() else ""
 
 
 def _urls(settings: NatsSection) -> list[str]:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Iterator
 
 from bus.clock import Clock, Timer
 from bus.errors import RevisionConflict, StaleWrite, StoreRefused
-from bus.fencing import EXPECTED_SEQUENCE, EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, INCREMENT, MESSAGE_ID
+from bus.fencing import (
+    EXPECTED_ON,
+    EXPECTED_SEQUENCE,
+    EXPECTED_STREAM,
+    EXPECTED_SUBJECT_SEQUENCE,
+    INCREMENT,
+    MESSAGE_ID,
+)
 from bus.interface import BucketEntry, Headers, StoreAck, StoredMessage
 from bus.topology import BucketSpec, ConsumerSpec, StreamSpec
 from schemas.subjects import matches
@@ -109,11 +116,17 @@ class MemoryStream:
             raise StoreRefused(f"{len(data)} bytes on {subject!r} are over the stream's limit", 10054)
         for header, present in (
             (EXPECTED_SEQUENCE, self.last_sequence),
-            (EXPECTED_SUBJECT_SEQUENCE, self.last_sequence_of(subject)),
+            (EXPECTED_SUBJECT_SEQUENCE, self._last_sequence_on(headers.get(EXPECTED_ON, subject))),
         ):
             expected = headers.get(header)
             if expected is not None and expected != str(present):
                 raise StaleWrite(f"wrong last sequence of {subject!r}: {present}, expected {expected}", 10071)
+
+    def _last_sequence_on(self, pattern: str) -> int:
+        if "*" not in pattern:
+            return self.last_sequence_of(pattern)
+        self._forget_old()
+        return max((all_of[-1] for subject, all_of in self._by_subject.items() if matches(pattern, subject)), default=0)
 
     def _count(self, subject: str, headers: Headers) -> bytes:
         if INCREMENT not in headers:

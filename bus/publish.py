@@ -19,8 +19,8 @@ from weakref import WeakValueDictionary
 
 from bus import codec, tracing
 from bus.acks import ack_inbox
-from bus.errors import BusError, DecodeError, StaleWrite, StoreRefused
-from bus.fencing import EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, MESSAGE_ID, own_retry
+from bus.errors import BusError, StaleWrite, StoreRefused
+from bus.fencing import EXPECTED_STREAM, MESSAGE_ID, Fence, fence_of, own_retry
 from bus.guard import guard_of
 from bus.interface import Connection, StoreAck, StoredMessage
 from bus.logs import about_subject, get_logger
@@ -70,14 +70,16 @@ def pending_of_all() -> int:
 
 
 class _Entry:
-    __slots__ = ("data", "done", "event", "failed", "fenced", "headers", "sent_at", "subject")
+    __slots__ = ("data", "done", "event", "failed", "fence", "headers", "sent_at", "subject")
 
-    def __init__(self, subject: str, data: bytes, headers: dict[str, str], event: Event | None, fenced: bool) -> None:
+    def __init__(
+        self, subject: str, data: bytes, headers: dict[str, str], event: Event | None, fenced: bool = False
+    ) -> None:
         self.subject = subject
         self.data = data
         self.headers = headers
         self.event = event
-        self.fenced = fenced
+        self.fence = fence_of(subject) if fenced else None
         self.sent_at = 0.0
         self.done = False
         self.failed = False
@@ -106,7 +108,7 @@ class Recorder:
         self._delay_ms = RETRY_FIRST_MS
         self._retry: asyncio.TimerHandle | None = None
         self._asking: asyncio.Task[None] | None = None
-        self._sequences: dict[str, int] = {}
+        self._sequences: dict[Fence, int] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
@@ -127,7 +129,7 @@ class Recorder:
     def record(self, event: Event, *, fenced: bool = False) -> None:
         """Send ``event`` to whoever listens, and store it after all that was recorded before. Returns at once.
 
-        ``fenced``: the stream takes it only if nobody of a higher epoch has written this event's subject.
+        ``fenced``: the stream takes it only if nobody of a higher epoch has written behind this event's fence.
         """
         subject = subjects.subject_of(event)
         headers = {MESSAGE_ID: event.dedupe_id}
@@ -140,7 +142,7 @@ class Recorder:
 
     def record_audio(self, subject: str, data: bytes, dedupe_id: str) -> None:
         """Store a chunk of the recording after all that was recorded before. It has no live copy."""
-        self._add(_Entry(subject, data, {MESSAGE_ID: dedupe_id}, None, False))
+        self._add(_Entry(subject, data, {MESSAGE_ID: dedupe_id}, None))
 
     async def prepare(self, *fenced_subjects: str) -> None:
         """Learn the last sequence of subjects whose events will be fenced, at a takeover, before the first of them.
@@ -148,10 +150,10 @@ class Recorder:
         Without it the first such event goes out as a live-only copy while its sequence is looked up, and what others
         say because of it may be stored before it. A first owner needs no look: nobody can have written before it.
         """
-        for subject in fenced_subjects:
+        for fence in dict.fromkeys(map(fence_of, fenced_subjects)):
             with contextlib.suppress(BusError):
-                newest = await self._connection.last(subject)
-                self._sequences.setdefault(subject, newest.stream_sequence if newest else 0)
+                newest = await fence.newest(self._connection)
+                self._sequences.setdefault(fence, newest.stream_sequence if newest else 0)
 
     async def flush(self, timeout_ms: int) -> bool:
         """Wait until everything is stored; False where the time did not suffice or the recorder was fenced off."""
@@ -195,12 +197,11 @@ class Recorder:
         flight = self._flight
         if flight and (len(flight) >= FLIGHT_LIMIT or self._loop.time() - flight[0].sent_at > FLIGHT_AGE_S):
             return False
-        if not entry.fenced:
+        if entry.fence is None:
             return True
         if entry.event is not None and entry.event.epoch <= 1:
-            self._sequences.setdefault(entry.subject, 0)
-        known = entry.subject in self._sequences
-        return known and not any(other.fenced and other.subject == entry.subject for other in flight)
+            self._sequences.setdefault(entry.fence, 0)
+        return entry.fence in self._sequences and all(other.fence != entry.fence for other in flight)
 
     def _has_room(self, entry: _Entry) -> bool:
         if entry.event is None:
@@ -222,8 +223,8 @@ class Recorder:
         entry.done = entry.failed = False
         entry.sent_at = self._loop.time()
         headers = entry.headers
-        if entry.fenced:
-            headers = {**headers, EXPECTED_SUBJECT_SEQUENCE: str(self._sequences[entry.subject])}
+        if entry.fence is not None:
+            headers = {**headers, **entry.fence.expect(entry.subject, self._sequences[entry.fence])}
         self._flight.append(entry)
         self._inbox.send(
             entry.subject, entry.data, headers, lambda outcome: self._settle(entry, outcome), STORE_TIMEOUT_MS
@@ -234,9 +235,9 @@ class Recorder:
             return
         if isinstance(outcome, StoreAck):
             self._stored(entry, outcome)
-        elif isinstance(outcome, StaleWrite) and entry.fenced:
+        elif isinstance(outcome, StaleWrite) and entry.fence is not None:
             self._fail(entry)
-            self._ask(self._look_who_wrote(entry, outcome))
+            self._ask(self._look_who_wrote(entry, entry.fence, outcome))
         elif isinstance(outcome, StoreRefused):
             figures.refused += 1
             entry.done = True
@@ -256,8 +257,8 @@ class Recorder:
             figures.stored += 1
             if self._flight[0] is not entry and any(other.failed for other in self._flight):
                 figures.reordered += 1
-        if entry.fenced:
-            self._sequences[entry.subject] = max(ack.sequence, self._sequences.get(entry.subject, 0))
+        if entry.fence is not None:
+            self._sequences[entry.fence] = max(ack.sequence, self._sequences.get(entry.fence, 0))
 
     def _fail(self, entry: _Entry) -> None:
         entry.failed = True
@@ -317,8 +318,8 @@ class Recorder:
             self._wait_for_connection()
             return
         entry = self._queue[0]
-        if entry.fenced and entry.subject not in self._sequences:
-            self._ask(self._learn(entry))
+        if entry.fence is not None and entry.fence not in self._sequences:
+            self._ask(self._learn(entry, entry.fence))
             return
         self._queue.popleft()
         if entry.event is None:
@@ -331,21 +332,21 @@ class Recorder:
     def _ask(self, question: Coroutine[Any, Any, None]) -> None:
         self._asking = self._loop.create_task(question, name="recorder-asks")
 
-    async def _learn(self, entry: _Entry) -> None:
-        """The last sequence of a fenced subject; a higher epoch there means that the call is lost already."""
+    async def _learn(self, entry: _Entry, fence: Fence) -> None:
+        """The last sequence behind a fence; a higher epoch there means that the call is lost already."""
         try:
-            newest = await self._connection.last(entry.subject)
+            newest = await fence.newest(self._connection)
         except BusError:
             self._asking = None
             self._later()
             return
         self._asking = None
-        self._take_over_from(entry, newest)
+        self._take_over_from(entry, fence, newest)
 
-    async def _look_who_wrote(self, entry: _Entry, refusal: StaleWrite) -> None:
+    async def _look_who_wrote(self, entry: _Entry, fence: Fence, refusal: StaleWrite) -> None:
         """Refused as stale: this very message (its word was lost), a predecessor's last breath, or a successor."""
         try:
-            newest = await self._connection.last(entry.subject)
+            newest = await fence.newest(self._connection)
         except BusError:
             self._asking = None
             self._later()  # the retry that was due meanwhile found this question open, and did nothing
@@ -354,19 +355,19 @@ class Recorder:
         ack = own_retry(refusal, newest, CALLS, entry.data, entry.headers)
         if ack is not None and entry in self._queue:
             self._queue.remove(entry)
-            self._sequences[entry.subject] = ack.sequence
+            self._sequences[fence] = ack.sequence
             figures.duplicates += 1
             self._retry_now()
             return
-        self._take_over_from(entry, newest)
+        self._take_over_from(entry, fence, newest)
 
-    def _take_over_from(self, entry: _Entry, newest: StoredMessage | None) -> None:
+    def _take_over_from(self, entry: _Entry, fence: Fence, newest: StoredMessage | None) -> None:
         if self._stopped:
             return
-        if newest is not None and entry.event is not None and _epoch_of(newest) > entry.event.epoch:
+        if newest is not None and entry.event is not None and codec.epoch_of(newest) > entry.event.epoch:
             self._fenced_off(entry.event)
             return
-        self._sequences[entry.subject] = newest.stream_sequence if newest else 0
+        self._sequences[fence] = newest.stream_sequence if newest else 0
         self._retry_now()
 
     def _fenced_off(self, event: Event) -> None:
@@ -391,10 +392,3 @@ class Recorder:
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-
-
-def _epoch_of(message: StoredMessage) -> int:
-    try:
-        return codec.decode_event(message.subject, message.data).epoch
-    except DecodeError:
-        return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +18,8 @@ from config.settings import LogSection, Settings
 
 QUIET_S = 0.12
 """Nobody new has answered for so long, and everybody has said how he is: those are all."""
+ANSWER_S = 1.25
+"""Who is expected and has not answered is waited for so long: a process that is busy still answers within a second."""
 CLOSE_S = 0.2
 
 
@@ -28,13 +31,20 @@ class Answers(NamedTuple):
     why: str = ""
 
 
-def ask_bus(settings: Settings, service: str, jetstream: bool, timeout_s: float) -> Answers:
-    """All instances of ``service`` (empty: of all services), or JetStream alone. Takes ``timeout_s`` at most."""
+def ask_bus(
+    settings: Settings, service: str, jetstream: bool, timeout_s: float, expected: Collection[str] = ()
+) -> Answers:
+    """All instances of ``service`` (empty: of all services), or JetStream alone. Takes ``timeout_s`` at most.
+
+    ``expected``: services that somebody should answer of.
+    """
     logs.configure(LogSection(level="error", format="human"), "callbus", "callbus")
-    return asyncio.run(_ask(settings, service, jetstream, timeout_s))
+    return asyncio.run(_ask(settings, service, jetstream, timeout_s, expected))
 
 
-async def _ask(settings: Settings, service: str, jetstream: bool, timeout_s: float) -> Answers:
+async def _ask(
+    settings: Settings, service: str, jetstream: bool, timeout_s: float, expected: Collection[str]
+) -> Answers:
     deadline = asyncio.get_running_loop().time() + timeout_s
     connection: NatsConnection | None = None
     try:
@@ -42,7 +52,7 @@ async def _ask(settings: Settings, service: str, jetstream: bool, timeout_s: flo
             connection = await connect("callbus-cli", settings.nats, wait=False)
             if jetstream:
                 return Answers([], jetstream=_told_of(await connection.api("INFO", timeout_ms=int(timeout_s * 1000))))
-        return Answers(await Round(connection, service).run(deadline))
+        return Answers(await Round(connection, service, expected).run(deadline))
     except TimeoutError:
         what = "JetStream does not answer in time" if connection else "it can't be connected to in time"
         return Answers([], why=f"nats-server at {settings.nats.url.rpartition('@')[2]}: {what}; is it running, and not "
@@ -64,8 +74,9 @@ def _told_of(info: dict[str, Any]) -> str:
 class Round:
     """One question to everybody: who is there, and then each one how he is."""
 
-    def __init__(self, connection: NatsConnection, service: str) -> None:
+    def __init__(self, connection: NatsConnection, service: str, expected: Collection[str] = ()) -> None:
         self._connection = connection
+        self._expected = frozenset(expected)
         self._subject = f"{PREFIX}.PING.{service}" if service else f"{PREFIX}.PING"
         self._there: set[str] = set()
         self._heard: dict[str, dict[str, Any]] = {}
@@ -76,11 +87,14 @@ class Round:
         reply = self._connection.open_ask(self._on_ping)
         self._connection.publish(self._subject, b"", reply=reply)
         loop = asyncio.get_running_loop()
+        patience = loop.time() + ANSWER_S
         while not self._nobody and (left_s := deadline - loop.time()) > 0:
             complete = bool(self._there) and len(self._heard) == len(self._there)
+            services = {name.partition(" ")[0] for name in self._there}
+            quiet_s = QUIET_S if self._expected <= services else max(QUIET_S, patience - loop.time())
             self._changed.clear()
             try:
-                await asyncio.wait_for(self._changed.wait(), min(left_s, QUIET_S) if complete else left_s)
+                await asyncio.wait_for(self._changed.wait(), min(left_s, quiet_s) if complete else left_s)
             except TimeoutError:
                 break
         self._connection.close_reply(reply)

@@ -23,6 +23,7 @@ from bus.spans_edge import EdgeSpans
 from bus.spans_llm import LlmSpans, Model
 from bus.spans_tts import TtsSpans
 from bus.tracing_calls import CallTraces, Rules
+from bus.tracing_later import LaterObserver
 from config.load import ConfigError
 from config.settings import Settings
 
@@ -43,13 +44,14 @@ class ProcessTraces:
 
     def __init__(self, calls: CallTraces, queue: SpanQueue) -> None:
         self.calls = calls
+        self._later = LaterObserver(calls)
         self._queue = queue
         self._subscription: Subscription | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def open(self, connection: Connection, everything: bool) -> None:
         """Begin to observe. ``everything``: all calls are sampled, so that nobody need be asked to keep one."""
-        tracing.observe(self.calls)
+        tracing.observe(self._later)
         guard_of(connection).on_open(self.calls.release_held)
         self._sweep()
         if not everything:
@@ -64,6 +66,7 @@ class ProcessTraces:
     async def close(self, wait: bool = True) -> None:
         """Observe no more, and send what waits, within the exporter's deadline. ``wait`` False: drop it."""
         tracing.observe(None)
+        self._later.catch_up()
         if self._sweeping is not None:
             self._sweeping.cancel()
         if self._subscription is not None:

@@ -97,7 +97,8 @@ def over_the_bus(service: str, settings: Settings, deadline: float) -> Found:
     """Every instance of ``service``, over NATS."""
     with _without("aiohttp", "rich"):
         from bus.service_query import Answers, ask_bus
-    answers: Answers = ask_bus(settings, "" if service in (NATS, ALL) else service, service == NATS, left(deadline))
+    asked, expected = "" if service in (NATS, ALL) else service, STAGES if service == ALL else ()
+    answers: Answers = ask_bus(settings, asked, service == NATS, left(deadline), expected)
     if answers.why:
         return Found(
             ok=False, service=service, sentence=answers.why, instances=[Instance(service=NATS, why=answers.why)]

@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar, cast
+from typing import Any, Literal, NoReturn, TextIO, TypeVar, cast
 
 import click
 import msgspec
@@ -67,9 +67,9 @@ class _CurrentStderr(io.TextIOBase):
         return sys.stderr.isatty()
 
 
-def log_to_stderr() -> None:
+def log_to_stderr(level: Literal["info", "error"] = "info") -> None:
     """What the bus has to say (connection lost, connected again) goes to standard error, as sentences."""
-    logs.configure(LogSection(level="info", format="human"), "callbus", "callbus", cast(TextIO, _CurrentStderr()))
+    logs.configure(LogSection(level=level, format="human"), "callbus", "callbus", cast(TextIO, _CurrentStderr()))
 
 
 def given_nats_url() -> str:

@@ -1,8 +1,10 @@
 """What it costs to be seen: traces with hops to a receiver, and metrics that are scraped, on against off.
 
-Two systems of real processes stand side by side, one with everything on and one with everything off, and take turns at
-the same calls, so that whatever else runs on the machine meets both. Engines answer at once: all that is left to
-measure is the line itself, of which observability is the largest share it can ever be.
+Three systems of real processes stand side by side, one with everything on, one with everything off and one more of
+those as the control, and take turns at the same calls, so that whatever else runs on the machine meets all. Two systems
+that are alike differ by some percent for as long as they run, so every round has new ones; what the control shows of
+difference is noise, and stands beside the result. Engines answer at once: all that is left to measure is the line
+itself, of which observability is the largest share it can ever be.
 """
 
 from __future__ import annotations
@@ -35,42 +37,60 @@ SCRAPE_S = 15.0
 """As ops/prometheus says."""
 SETTLE_S = 5.0
 """After the calls: their last spans are sent, and their last words stored."""
+WARM_S = 2.0
 PROCESSES = 4
 CPU_LIMIT_PERCENT = 5.0
 TURN_LIMIT_MS = 1.0
 
 
-class Side:
-    """One of the two systems, and what was measured with it."""
+class Figures:
+    """What was measured with one kind of system, over all rounds."""
 
-    def __init__(self, supervisor: Supervisor, ports: range) -> None:
-        self.supervisor = supervisor
-        self.ports = ports
+    def __init__(self) -> None:
         self.cpu_ms: list[float] = []
         """Per call of each round, of all processes and the server."""
         self.turns_ms: list[float] = []
-        self.turns = 0
         self.late_ms: list[float] = []
+        self.events: list[Event] = []
+        """Of one call."""
+
+
+class Side:
+    """One of a round's systems. ``ports``: where its metrics are, if any."""
+
+    def __init__(self, supervisor: Supervisor, ports: range, figures: Figures) -> None:
+        self.supervisor = supervisor
+        self.ports = ports
+        self.figures = figures
         self.last: CallEnded | None = None
+        self.measuring = False
 
     def cpu_s(self) -> float:
         """Processor time of all its processes so far."""
         pids = [child.pid for child in self.supervisor.children] + [self.supervisor.server_pid]
         return sum(cpu_seconds(pid) for pid in pids if pid)
 
+    async def warm(self) -> None:
+        """One short call that counts for nothing: what is loaded with the first call is loaded."""
+        await _converse(self.supervisor.sip_port, 1, WARM_S)
+        await asyncio.sleep(WARM_S)
+        self.measuring = True
+
     async def run(self, calls: int, seconds: float) -> None:
-        """One round: so many calls at once for so long."""
+        """So many calls at once for so long."""
         before = self.cpu_s()
         found = await _converse(self.supervisor.sip_port, calls, seconds)
         await asyncio.sleep(SETTLE_S)
-        self.cpu_ms.append((self.cpu_s() - before) * 1000 / calls)
-        self.turns_ms += found
-        self.turns += len(found)
+        self.figures.cpu_ms.append((self.cpu_s() - before) * 1000 / calls)
+        self.figures.turns_ms += found
+        if self.last is None:
+            raise RuntimeError("no call has ended")
+        self.figures.events = await read_call(self.supervisor.connection, self.last.call_id, self.last.tenant)
 
     def on_ended(self, event: Event) -> None:
         """A call of it has ended."""
-        if isinstance(event, CallEnded):
-            self.late_ms.append(event.media.pacer_late_max_ms)
+        if isinstance(event, CallEnded) and self.measuring:
+            self.figures.late_ms.append(event.media.pacer_late_max_ms)
             self.last = event
 
     async def scrape(self) -> None:
@@ -82,37 +102,42 @@ class Side:
 
 
 async def measure(calls: int, seconds: float) -> list[Figure]:
-    """:data:`ROUNDS` rounds of ``calls`` calls of ``seconds`` each, on both sides.
+    """:data:`ROUNDS` rounds of ``calls`` calls of ``seconds`` each, on three new systems every time.
 
     Raises:
         RuntimeError: a call was refused, or nothing came to the receiver of spans.
     """
-    async with _sink() as (url, counted), _side(url) as on, _side("") as off:
-        await off.run(1, 2.0)
-        await on.run(1, 2.0)
-        for side in (off, on):
-            side.cpu_ms.clear()
-            side.turns_ms.clear()
-            side.turns = 0
-        before = await counted()
+    off, on, control = Figures(), Figures(), Figures()
+    async with _sink() as (url, counted):
         for number in range(ROUNDS):
-            for side in (off, on) if number % 2 == 0 else (on, off):
-                await side.run(calls, seconds)
-        if on.last is None:
-            raise RuntimeError("no call has ended")
-        events = await read_call(on.supervisor.connection, on.last.call_id, on.last.tenant)
-        requests, size = (after - first for after, first in zip(await counted(), before, strict=True))
+            async with _side("", off) as first, _side(url, on) as second, _side("", control) as third:
+                sides = (first, second, third)
+                for side in sides:
+                    await side.warm()
+                for place in range(len(sides)):
+                    await sides[(number + place) % len(sides)].run(calls, seconds)
+            print(
+                f"observability: round {number + 1} of {ROUNDS}: {on.cpu_ms[-1]:.0f} ms of processor time a call, "
+                f"{off.cpu_ms[-1]:.0f} and {control.cpu_ms[-1]:.0f} ms without",
+                file=sys.stderr,
+            )
+        requests, size = await counted()
     if not requests:
         raise RuntimeError("no spans came to the receiver")
-    return [*_figures(on, off, calls, requests, size), _accounted(events, statistics.median(off.cpu_ms))]
+    per_call = 1 / (calls + 1) / ROUNDS
+    sent = f"{requests * per_call:.1f} exports and {size * per_call / 1024:.1f} KiB a call"
+    return [*_figures(on, off, control, sent), _accounted(off.events, statistics.median(off.cpu_ms))]
 
 
-def _figures(on: Side, off: Side, calls: int, requests: int, size: int) -> list[Figure]:
-    cpu_on, cpu_off = statistics.median(on.cpu_ms), statistics.median(off.cpu_ms)
-    # Of the two halves of a round, minutes apart from the others', what else runs has touched both.
-    over = [(dear / cheap - 1) * 100 for dear, cheap in zip(on.cpu_ms, off.cpu_ms, strict=True)]
-    turn_on, turn_off = distribution(on.turns_ms), distribution(off.turns_ms)
-    sent = f"{requests / calls / ROUNDS:.1f} exports and {size / calls / ROUNDS / 1024:.1f} KiB a call"
+def _figures(on: Figures, off: Figures, control: Figures, sent: str) -> list[Figure]:
+    # Of the parts of one round, minutes apart from the others', what else runs has touched all.
+    plain = [(first + second) / 2 for first, second in zip(off.cpu_ms, control.cpu_ms, strict=True)]
+    over = [(dear / cheap - 1) * 100 for dear, cheap in zip(on.cpu_ms, plain, strict=True)]
+    apart = [abs(first / second - 1) * 100 for first, second in zip(off.cpu_ms, control.cpu_ms, strict=True)]
+    cpu_on, cpu_off = statistics.median(on.cpu_ms), statistics.median(plain)
+    without_ms = off.turns_ms + control.turns_ms
+    turn_on, turn_off = distribution(on.turns_ms), distribution(without_ms)
+    noise_ms = abs(distribution(off.turns_ms)["p50"] - distribution(control.turns_ms)["p50"])
     return [
         Figure(
             bench="observability",
@@ -120,7 +145,8 @@ def _figures(on: Side, off: Side, calls: int, requests: int, size: int) -> list[
             unit="%",
             statistics={"value": statistics.median(over), "least": min(over), "most": max(over)},
             limits=(Limit(statistic="value", value=CPU_LIMIT_PERCENT),),
-            note=f"{cpu_on:.0f} ms against {cpu_off:.0f} ms a call, of {ROUNDS} rounds the median; {sent}",
+            note=f"{cpu_on:.0f} ms against {cpu_off:.0f} ms a call, of {ROUNDS} rounds the median; two systems without "
+            f"differ by {statistics.median(apart):.1f} % in a round; {sent}",
         ),
         Figure(
             bench="observability",
@@ -128,7 +154,9 @@ def _figures(on: Side, off: Side, calls: int, requests: int, size: int) -> list[
             unit="ms",
             statistics={"value": turn_on["p50"] - turn_off["p50"]},
             limits=(Limit(statistic="value", value=TURN_LIMIT_MS),),
-            note=f"p95 {turn_on['p95']:.1f} ms against {turn_off['p95']:.1f} ms, n {on.turns} and {off.turns}",
+            note=f"p50 {turn_on['p50']:.1f} ms against {turn_off['p50']:.1f} ms, p95 {turn_on['p95']:.1f} against "
+            f"{turn_off['p95']:.1f}, n {len(on.turns_ms)} and {len(without_ms)}; two systems without differ by "
+            f"{noise_ms:.2f} ms in all",
         ),
         Figure(
             bench="observability",
@@ -152,7 +180,7 @@ def _accounted(events: list[Event], call_ms: float) -> Figure:
 
 
 @asynccontextmanager
-async def _side(endpoint: str) -> AsyncIterator[Side]:
+async def _side(endpoint: str, figures: Figures) -> AsyncIterator[Side]:
     environment = dict(ENVIRONMENT)
     ports = range(0)
     if endpoint:
@@ -162,7 +190,7 @@ async def _side(endpoint: str) -> AsyncIterator[Side]:
     with tempfile.TemporaryDirectory(prefix="callbus-bench-") as folder:
         supervisor = Supervisor(SystemPlan(settings=load(environment), data=Path(folder), environment=environment))
         await supervisor.start()
-        side = Side(supervisor, ports)
+        side = Side(supervisor, ports, figures)
         ends = await follow_all(supervisor.connection, ("call.ended",), side.on_ended, service="bench")
         scraping = asyncio.create_task(side.scrape())
         try:

@@ -215,8 +215,6 @@ class TurnMeasures:
 
 
 def _queue_waits(done: LlmDone | None, audio: TtsStarted | None) -> dict[str, float]:
-    said = {
-        "llm": done.queue_wait_ms if done is not None else 0.0,
-        "tts": audio.queue_wait_ms if audio is not None else 0.0,
-    }
-    return {stage: value for stage, value in said.items() if value}
+    """0 is a wait too: shorter than the clock can tell."""
+    said = {"llm": done, "tts": audio}
+    return {stage: event.queue_wait_ms for stage, event in said.items() if event is not None}

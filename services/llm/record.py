@@ -65,7 +65,8 @@ class AgentRecord:
         filler: bool = False,
         away: int | None = None,
     ) -> None:
-        """Say a sentence; one that is on record already is not said again."""
+        """Say a sentence; one that is on record already is not said again. Fenced, in one with :meth:`done`: refused
+        where a successor has said something since."""
         if index not in self._conversation.utterance(utterance_id).sentences:
             self._record(
                 LlmSentence(
@@ -77,7 +78,8 @@ class AgentRecord:
                     language=language,
                     filler=filler,
                     away=away,
-                )
+                ),
+                fenced=True,
             )
 
     def done(
@@ -91,7 +93,7 @@ class AgentRecord:
         timing: Timing = UNTIMED,
         engine: str = "",
     ) -> None:
-        """End an utterance. Fenced: refused where a successor has ended one since. ``engine``: who answered, of
+        """End an utterance. Fenced: refused where a successor has said something since. ``engine``: who answered, of
         several; empty: the only one."""
         self._record(
             LlmDone(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from schemas.asr import AsrFinal, AsrPartial
 from schemas.base import Event
 from schemas.call import CallEnded, CallOffered, CallResult, EndedBy
-from schemas.llm import LlmSentence
+from schemas.llm import LlmDone, LlmSentence
 from schemas.turn import TurnEnded
 
 CALL = "0192f0c0aaaa7bbb8cccdddddddddddd"
@@ -47,6 +47,10 @@ def sentence(index: int, epoch: int = 1, call_id: str = CALL) -> LlmSentence:
     return LlmSentence(
         call_id=call_id, at_us=AT_US, epoch=epoch, turn=1, utterance_id=100, index=index, text="An answer."
     )
+
+
+def answered(epoch: int = 1, call_id: str = CALL) -> LlmDone:
+    return LlmDone(call_id=call_id, at_us=AT_US, epoch=epoch, turn=1, utterance_id=100, sentences=2)
 
 
 def short(events: list[Event]) -> list[str]:

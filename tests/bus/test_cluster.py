@@ -16,13 +16,18 @@ import msgspec
 import pytest
 
 from bus.client import NatsConnection, connect
+from bus.consume import read_call
 from bus.errors import BusError
 from bus.provision import apply
+from bus.publish import Recorder
 from bus.server import ROOT, SECURED_CONFIG, answers, nats_server_binary
 from config.settings import NatsSection, StreamsSection
 from ops.keys import KeyFolder
 from schemas import subjects
+from schemas.base import Event
 from tests.bus.behaviours.worlds import until
+from tests.bus.samples import CALL as CALL_ID
+from tests.bus.samples import answered, sentence, short
 from tests.bus.secured import CALL
 
 pytestmark = pytest.mark.bus
@@ -152,3 +157,35 @@ async def test_one_of_three_dies_and_nothing_is_lost(cluster: Cluster) -> None:
     assert msgspec.json.decode(msgspec.json.encode(got)) == ["asr.c1"]
     await asr.close()
     await ops.close()
+
+
+@pytest.mark.timeout(90)
+async def test_two_workers_of_the_llm_stage_talk_into_one_call(cluster: Cluster) -> None:
+    """Where a stream has replicas the server checks a fence by other code, and what is on its way to them counts."""
+    await cluster.ready()
+    ops = await connect("ops-1", cluster.section("ops"), wait=False)
+    await through_elections(lambda: apply(ops, SECTION))
+    workers = [await connect(f"llm-{epoch}", cluster.section("llm"), wait=False) for epoch in (1, 2)]
+    old, new = (Recorder(worker, service="llm") for worker in workers)
+    fenced: list[Event] = []
+    old.on_fenced = fenced.append
+    old.record(sentence(0, 1), fenced=True)
+    assert await old.flush(20_000)
+    await new.prepare(subjects.event_subject("llm.done", CALL_ID))
+    # The same sentence at the same time: one of the two is stored, and what comes after it is the successor's.
+    new.record(sentence(1, 2), fenced=True)
+    old.record(sentence(1, 1), fenced=True)
+    new.record(sentence(2, 2), fenced=True)
+    assert await new.flush(20_000)
+    for index in range(3, 20):
+        old.record(sentence(index, 1), fenced=True)
+        new.record(sentence(index, 2), fenced=True)
+        await asyncio.sleep(0.002)
+    new.record(answered(2), fenced=True)
+    assert await new.flush(20_000)
+    await until(lambda: fenced)
+    said = await read_call(workers[0], CALL_ID, "default", ("llm.*",))
+    assert short(said) == [*(f"llm.sentence:100:{index}" for index in range(20)), "llm.done:100"]
+    assert [event.epoch for event in said if event not in said[:2]] == [2] * 19
+    for connection in (*workers, ops):
+        await connection.close()

@@ -8,14 +8,14 @@ import pytest
 from bus import codec, publish
 from bus.acks import ack_inbox, read_answer
 from bus.errors import BusTimeout, StaleWrite, StoreRefused, StoreUnavailable
-from bus.fencing import EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, MESSAGE_ID
+from bus.fencing import EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, MESSAGE_ID, fence_of
 from bus.guard import guard_of
 from bus.interface import Message, StoreAck, StoredMessage
 from bus.memory import MemoryConnection, MemoryServer
 from bus.publish import Recorder, RecorderFigures
 from schemas import subjects
 from schemas.base import Event
-from tests.bus.samples import CALL, final, partial, short, turn_ended, until
+from tests.bus.samples import CALL, answered, final, partial, sentence, short, turn_ended, until
 from tests.fakes.virtual import run_virtual
 
 pytestmark = pytest.mark.unit
@@ -181,7 +181,7 @@ def test_predecessors_last_breath_does_not_fence_off_the_successor() -> None:
         new.record(final(2, epoch=2), fenced=True)
         assert await new.flush(1000)
         # The old one is stopped in its tracks; pretend that it had written between the successor's look and its word.
-        new._sequences = {subjects.event_subject("asr.final", CALL): 1}
+        new._sequences = {fence_of(subjects.event_subject("asr.final", CALL)): 1}
         new.record(final(3, epoch=3), fenced=True)
         assert await new.flush(1000)
         assert bus.stored() == ["asr.final:1:0", "asr.final:2:0", "asr.final:3:0"]
@@ -232,13 +232,89 @@ def test_zombie_that_never_wrote_is_fenced_off_at_its_first_word() -> None:
     run_virtual(scenario())
 
 
+@pytest.mark.parametrize(
+    ("of_successor", "of_zombie"),
+    [
+        ([sentence(0, 2)], [sentence(1, 1)]),
+        ([sentence(0, 2)], [answered(1)]),
+        ([sentence(0, 2)], [sentence(0, 1), sentence(1, 1), answered(1)]),
+        ([answered(2)], [sentence(1, 1)]),
+    ],
+    ids=["sentence-sentence", "sentence-done", "sentence-all", "done-sentence"],
+)
+def test_what_an_agents_worker_says_late_is_not_kept_for_what_its_successor_says(
+    of_successor: list[Event], of_zombie: list[Event]
+) -> None:
+    """Both would say it under the same ids, and the stream keeps what comes first."""
+
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        old, new = Recorder(bus.sender, service="llm"), Recorder(bus.server.connect("llm-2"), service="llm")
+        fenced: list[Event] = []
+        old.on_fenced = fenced.append
+        for event in of_successor:
+            new.record(event, fenced=True)
+        assert await new.flush(1000)
+        for event in of_zombie:
+            old.record(event, fenced=True)
+        await until(lambda: fenced)
+        said = [*of_successor, *(e for e in (sentence(1, 2), answered(2)) if e not in of_successor)]
+        for event in said[len(of_successor) :]:
+            new.record(event, fenced=True)
+        assert await new.flush(1000)
+        stored = [codec.decode_event(m.subject, m.data) for m in bus.server.streams["CALLS"].read("call.>")]
+        assert stored == said
+        assert old.pending == 0
+
+    run_virtual(scenario())
+
+
+def test_an_agents_sentences_that_come_at_once_are_heard_at_once() -> None:
+    """Behind one fence they are stored one after the other; who listens does not wait for that."""
+
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        recorder = await ready_recorder(bus.sender)
+        said = [sentence(0), sentence(1), sentence(2), answered()]
+        stream = hide_stream(bus.server)
+        for event in said:
+            recorder.record(event, fenced=True)
+        await asyncio.sleep(0.001)
+        assert bus.heard() == short(said)
+        show_stream(bus.server, stream)
+        assert await recorder.flush(5000)
+        assert bus.stored() == short(said)
+
+    run_virtual(scenario())
+
+
+def test_a_successor_goes_on_behind_what_its_predecessor_said_last() -> None:
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        old, new = Recorder(bus.sender, service="llm"), await ready_recorder(bus.server.connect("llm-2"))
+        old.record(sentence(0), fenced=True)
+        assert await old.flush(1000)
+        await new.prepare(subjects.subject_of(answered()))
+        live = len(bus.live)
+        new.record(sentence(1, 2), fenced=True)
+        assert await new.flush(1000)
+        assert len(bus.live) == live + 1, "its first word needs no second copy"
+        # The predecessor wrote between the successor's look and its next word: its last breath.
+        new._sequences = {fence_of(subjects.subject_of(answered())): 1}
+        new.record(answered(2), fenced=True)
+        assert await new.flush(1000)
+        assert bus.stored() == short([sentence(0), sentence(1), answered()])
+
+    run_virtual(scenario())
+
+
 def test_own_message_whose_word_was_lost_is_no_stale_write() -> None:
     async def scenario() -> None:
         bus = await Bus().listen()
         recorder = await ready_recorder(bus.sender)
         recorder.record(final(1), fenced=True)
         assert await recorder.flush(1000)
-        recorder._sequences[subjects.event_subject("asr.final", CALL)] = 0
+        recorder._sequences[fence_of(subjects.event_subject("asr.final", CALL))] = 0
         recorder.record(final(1), fenced=True)
         recorder.record(final(2), fenced=True)
         assert await recorder.flush(5000)
@@ -413,7 +489,7 @@ def test_learning_waits_for_a_stream_that_answers() -> None:
         recorder.record(final(1), fenced=True)
         assert await recorder.flush(5000)
         failures.append(StoreUnavailable("no leader"))
-        recorder._sequences[subjects.event_subject("asr.final", CALL)] = 99
+        recorder._sequences[fence_of(subjects.event_subject("asr.final", CALL))] = 99
         recorder.record(final(2), fenced=True)
         assert await recorder.flush(5000)
         assert bus.stored() == ["asr.final:1:0", "asr.final:2:0"]
@@ -437,6 +513,8 @@ def test_word_of_the_stream(data: bytes, headers: dict[str, str], expected: Stor
     [
         (b"", {"Status": "503"}, StoreUnavailable),
         (b"not json", {}, StoreUnavailable),
+        (b'{"error":{"code":409,"err_code":10158,"description":"duplicate is in process"}}', {}, StoreUnavailable),
+        (b'{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}', {}, StaleWrite),
         (b'{"error":{"code":503,"err_code":10008,"description":"no leader"}}', {}, StoreUnavailable),
         (b'{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 5"}}', {}, StaleWrite),
         (b'{"error":{"code":400,"err_code":10060,"description":"expected stream"}}', {}, StoreRefused),

@@ -16,7 +16,7 @@ from bus.clock import uuid7_hex
 from bus.consume import follow_call, read_call, read_recording
 from bus.control import send_control, serve_control
 from bus.dead_letter import REASON_HEADER, SUBJECT_HEADER
-from bus.fencing import MESSAGE_ID
+from bus.fencing import MESSAGE_ID, fence_of
 from bus.interface import Message
 from bus.provision import apply
 from bus.publish import Recorder, RecorderFigures
@@ -26,7 +26,7 @@ from schemas import subjects
 from schemas.audio import pack_audio
 from schemas.base import Event
 from schemas.control import ControlReply, Hangup
-from tests.bus.samples import ended, final, offered, partial, sentence, short, turn_ended, until
+from tests.bus.samples import answered, ended, final, offered, partial, sentence, short, turn_ended, until
 
 pytestmark = pytest.mark.bus
 
@@ -101,6 +101,34 @@ async def test_zombie_is_refused_by_the_server(nats_connection: NatsConnection, 
         ]
 
 
+@pytest.mark.parametrize("late", ["sentence", "done"])
+async def test_what_an_agents_worker_says_late_is_refused_by_the_server(
+    nats_connection: NatsConnection, nats_url: str, late: str
+) -> None:
+    """Its successor says the same sentence, and the same end, under the same ids."""
+    async with connections(nats_url, "llm-1", "llm-2") as (first, second):
+        call = uuid7_hex()
+        fenced: list[Event] = []
+        heard: list[Event] = []
+        feed = await follow_call(nats_connection, call, "default", heard.append, service="tts")
+        zombie, successor = Recorder(first, service="llm"), Recorder(second, service="llm")
+        zombie.on_fenced = fenced.append
+        zombie.record(sentence(0, 1, call), fenced=True)
+        assert await zombie.flush(5000)
+        await successor.prepare(subjects.event_subject("llm.done", call))
+        successor.record(sentence(1, 2, call), fenced=True)
+        assert await successor.flush(5000)
+        zombie.record(sentence(2, 1, call) if late == "sentence" else answered(1, call), fenced=True)
+        await until(lambda: fenced)
+        successor.record(sentence(2, 2, call), fenced=True)
+        successor.record(answered(2, call), fenced=True)
+        assert await successor.flush(5000)
+        said = [sentence(0, 1, call), sentence(1, 2, call), sentence(2, 2, call), answered(2, call)]
+        await until(lambda: len(heard) == len(said))
+        assert await read_call(second, call, "default") == said == heard
+        await feed.close()
+
+
 async def test_retry_of_a_fenced_event_that_was_stored_is_a_duplicate(nats_connection: NatsConnection) -> None:
     call = uuid7_hex()
     fenced: list[Event] = []
@@ -108,7 +136,9 @@ async def test_retry_of_a_fenced_event_that_was_stored_is_a_duplicate(nats_conne
     recorder.on_fenced = fenced.append
     recorder.record(final(1, call_id=call), fenced=True)
     assert await recorder.flush(5000)
-    recorder._sequences[subjects.event_subject("asr.final", call)] = 0  # as if its acknowledgement had been lost
+    recorder._sequences[fence_of(subjects.event_subject("asr.final", call))] = (
+        0  # as if its acknowledgement had been lost
+    )
     recorder.record(final(1, call_id=call), fenced=True)
     recorder.record(final(2, call_id=call), fenced=True)
     assert await recorder.flush(5000)

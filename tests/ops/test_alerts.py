@@ -14,6 +14,7 @@ import yaml
 from bus.metrics.registry import SERVICES
 from bus.metrics.turns import TURN_BUCKETS_S
 from ops.dashboards import made
+from tests.contract.documented import commands_of
 from tests.ops.promql import Known, asked, rules
 from tests.ops.test_dashboards import FILES, load, queries
 
@@ -23,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROMETHEUS = ROOT / "ops" / "prometheus"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 RULE_TESTS = ("firing", "quiet", "slow", "words")
+COMMANDS = "compose.md#commands"
 SEVERITIES = {"critical", "warning", "info"}
 ALERTS = list(rules("alerts.yml"))
 NAMES = {rule["alert"] for rule in ALERTS}
@@ -73,6 +75,22 @@ class TestEveryAlert:
         assert f"Severity: {rule['labels']['severity']}." in text
         places = [text.index(part) for part in ("**Callers notice.**", "**It means.**", "## Look here", "## Mend")]
         assert places == sorted(places)
+
+    def test_its_page_says_how_commands_are_run_in_compose(self, rule: dict[str, Any]) -> None:
+        """By one link, to a table that has each command that the page names."""
+        page = RUNBOOKS / f"{rule['alert']}.md"
+        (severity,) = re.findall(r"^Severity: .*$", page.read_text(encoding="utf-8"), re.MULTILINE)
+        assert severity.endswith(f" [commands in compose](../{COMMANDS}).")
+        named = {each.words[1] for each in commands_of(page) if each.program == "callbus" and each.words[1:]}
+        assert named <= commands_in_compose()
+
+
+def commands_in_compose() -> set[str]:
+    """The commands that have a row."""
+    page, _, anchor = COMMANDS.partition("#")
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8").partition(f"\n## {anchor.capitalize()}\n")[2]
+    rows = re.findall(r"^\| (`callbus .*?) \|", text.partition("\n## ")[0], re.MULTILINE)
+    return {command for row in rows for command in re.findall(r"`callbus ([a-z-]+)", row)}
 
 
 def test_every_page_has_an_alert() -> None:

@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from bus.client import NatsConnection, connect
+from bus.interface import Message
 from bus.micro import MicroService
 from bus.server import NatsServerProcess
+from bus.service_query import Round
 from config.settings import NatsSection
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(60)]
@@ -73,6 +75,43 @@ async def test_all_is_a_table(server: tuple[str, NatsConnection]) -> None:
     found = json.loads(text)
     assert (code, found["ok"], found["sentence"]) == (0, True, "every service takes work")
     assert [each["service"] for each in found["instances"]] == ["nats", "asr", "edge", "llm", "tts"]
+
+
+async def slow_service(connection: NatsConnection, name: str, ping_s: float, health_s: float) -> None:
+    """One whose process is busy: it says after ``ping_s`` that it is there, and ``health_s`` later how it is."""
+    loop = asyncio.get_running_loop()
+    there = json.dumps({"name": name, "id": f"{name}-1"}).encode()
+    well = json.dumps({"ok": True, "ready": True, "why": "", "instance": f"{name}-1"}).encode()
+    for subject, delay_s, answer in (("$SRV.PING", ping_s, there), (f"{name}.{name}-1.health", health_s, well)):
+
+        def later(message: Message, delay_s: float = delay_s, answer: bytes = answer) -> None:
+            loop.call_later(delay_s, connection.publish, message.reply, answer)
+
+        await connection.subscribe(subject, later)
+
+
+@pytest.mark.parametrize(("ping_s", "health_s"), [(0.5, 0.0), (0.0, 0.95), (0.45, 0.5)])
+async def test_people_wait_for_who_takes_his_second(
+    server: tuple[str, NatsConnection], ping_s: float, health_s: float
+) -> None:
+    """What a service may take is less than what is waited for, and who is expected is waited for."""
+    url, connection = server
+    for name in ("edge", "asr", "llm"):
+        await service(connection, name, f"{name}-1")
+    await slow_service(connection, "tts", ping_s, health_s)
+    code, text, _ = await callbus(url, "all")
+    assert (code, text.splitlines()[-1]) == (0, "every service takes work"), text
+
+
+async def test_who_does_not_come_is_not_waited_for_long(server: tuple[str, NatsConnection]) -> None:
+    url, connection = server
+    await service(connection, "asr", "asr-1")
+    asking = await connect("callbus-cli", NatsSection(url=url), wait=False)
+    begun = time.monotonic()
+    heard = await Round(asking, "", ("asr", "tts")).run(asyncio.get_running_loop().time() + 20)
+    assert [each["service"] for each in heard] == ["asr"]
+    assert time.monotonic() - begun < 5
+    await asking.close()
 
 
 async def test_nats_itself(server: tuple[str, NatsConnection], fresh_nats: Fresh) -> None:

@@ -7,7 +7,14 @@ import json
 import pytest
 
 from bus.errors import NotProvisioned, StaleWrite, StoreRefused, StoreUnavailable
-from bus.fencing import EXPECTED_SEQUENCE, EXPECTED_STREAM, EXPECTED_SUBJECT_SEQUENCE, INCREMENT, MESSAGE_ID
+from bus.fencing import (
+    EXPECTED_ON,
+    EXPECTED_SEQUENCE,
+    EXPECTED_STREAM,
+    EXPECTED_SUBJECT_SEQUENCE,
+    INCREMENT,
+    MESSAGE_ID,
+)
 from bus.interface import Message
 from tests.bus.behaviours.worlds import World, until
 
@@ -49,6 +56,24 @@ async def test_a_fenced_write_needs_the_last_sequence_of_its_subject(world: Worl
         await bus.store(FINAL, b"zombie", {EXPECTED_SUBJECT_SEQUENCE: str(first.sequence), MESSAGE_ID: "z"})
     assert refused.value.code == 10071
     assert [m.data async for m in bus.read(FINAL)] == [b"1", b"2"]
+
+
+async def test_a_fence_may_stand_around_several_subjects(world: World) -> None:
+    bus = await world.connect("a")
+    sentence, done = "call.default.c1.llm.sentence", "call.default.c1.llm.done"
+
+    def after(sequence: int) -> dict[str, str]:
+        return {EXPECTED_SUBJECT_SEQUENCE: str(sequence), EXPECTED_ON: "call.default.c1.llm.*"}
+
+    first = await bus.store(sentence, b"1", after(0))
+    await bus.store("call.default.c1.asr.final", b"other subjects do not matter")
+    await bus.store("call.default.c2.llm.done", b"nor do other calls")
+    second = await bus.store(done, b"2", after(first.sequence))
+    with pytest.raises(StaleWrite) as refused:
+        await bus.store(sentence, b"zombie", after(first.sequence))
+    assert refused.value.code == 10071
+    await bus.store(sentence, b"3", after(second.sequence))
+    assert [m.data async for m in bus.read("call.default.c1.llm.*")] == [b"1", b"2", b"3"]
 
 
 async def test_a_retry_whose_first_acknowledgement_got_lost_is_a_duplicate_not_stale(world: World) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from bus.consume import follow_call, read_call
 from bus.publish import Recorder
+from schemas.base import Event
 from schemas.control import Inject
 from schemas.failure import Failure
 from schemas.llm import LlmDone, LlmSentence, ToolCalled, ToolReturned, utterance_of
@@ -18,8 +20,8 @@ from services.llm.call import LlmCall
 from services.llm.engine import load_engine
 from services.llm.tools import ToolContext, ToolSpec
 from tests.fakes.virtual import run_virtual
-from tests.services.llm.engines import BrokenBucket, FakeEngine, SlowEngine, ToolEngine
-from tests.services.llm.harness import CALL_ID, World, hangups, settings_with
+from tests.services.llm.engines import BrokenBucket, FakeEngine, SlowEngine, TimedEngine, ToolEngine
+from tests.services.llm.harness import CALL_ID, TENANT, World, hangups, settings_with
 
 pytestmark = pytest.mark.unit
 
@@ -345,6 +347,31 @@ def test_a_zombie_says_no_more_once_it_meets_its_successors_word() -> None:
         await world.say(2, "hello")
         assert world.answer_to(2) == ["Fine."]
         assert max(Counter(d.utterance_id for d in await world.stored(LlmDone)).values()) == 1
+
+    run_virtual(scenario())
+
+
+def test_a_paused_worker_that_wakes_late_shadows_nothing_of_its_successor() -> None:
+    """Its next sentence has the id of one that the successor says: the record keeps what the caller heard."""
+
+    async def scenario() -> None:
+        world, first = await begun(TimedEngine((1000, "Old 0."), (3000, "Old 1."), (0, "Old 2.")))
+        await world.answer()
+        await world.rest()
+        heard: list[Event] = []
+        feed = await follow_call(
+            world.connection, CALL_ID, TENANT, heard.append, names=("llm.*",), from_start=False, service="tts"
+        )
+        world.end_turn(1, "hello")
+        await world.rest(1500)
+        second = await world.work(TimedEngine((1000, "New 0."), (1000, "New 1."), (1000, "New 2.")), epoch=2)
+        await world.rest(10_000)
+        said = [(s.text, s.epoch) for s in await world.stored(LlmSentence) if s.utterance_id == utterance_of(1)]
+        assert said == [("Old 0.", 1), ("New 1.", 2), ("New 2.", 2)]
+        assert (await read_call(world.connection, CALL_ID, TENANT, ("llm.*",)))[2:] == heard
+        assert first._released
+        assert not second._released
+        await feed.close()
 
     run_virtual(scenario())
 
