@@ -15,6 +15,7 @@ from typing import Any
 
 from bus.acks import read_answer
 from bus.clock import uuid7_hex
+from bus.drops import Drops
 from bus.errors import BusError, BusTimeout, BusUnavailable, NoResponders, StoreRefused, StoreUnavailable
 from bus.fencing import own_retry
 from bus.handlers import plain
@@ -67,7 +68,7 @@ class NatsConnection:
     """One connection; ``bus.interface.Connection`` says what each method promises."""
 
     def __init__(self, link: Link, request_timeout_ms: int = 2000) -> None:
-        self.dropped_publishes = 0
+        self.drops = Drops()
         self.handler_errors = 0
         self.request_timeout_ms = request_timeout_ms
         self._link = link
@@ -119,12 +120,12 @@ class NatsConnection:
     def publish(self, subject: str, data: bytes, headers: Headers | None = None, reply: str = "") -> None:
         command = self._wire.command(subject, data, headers, reply)
         if not (self._link.connected and self._wire.send(command)):
-            self.dropped_publishes += 1
+            self.drops.add(subject)
 
     def publish_many(self, messages: Iterable[tuple[str, bytes]]) -> None:
         block, count = self._wire.block(messages)
         if count and not (self._link.connected and self._wire.send_now(block)):
-            self.dropped_publishes += count
+            self.drops.add_audio(count)
 
     async def flush(self, timeout_ms: int = 2000) -> None:
         deadline = time.monotonic() + timeout_ms / 1000

@@ -41,8 +41,27 @@ LOOK_S = 1.0
 ASK_MS = 1000
 STORE_MS = 60_000
 AGAIN_S = 10.0
+LOST_CALLS = "CALLBUS_LOST_CALLS"
+"""Environment of an edge that is started in place of one that died: how long each call that died with it had been up,
+milliseconds, commas between them; the new one counts them. Set by ``callbus up``, which has recorded their ends."""
+RECORDED_S = 5.0
+RECORDED_LOOK_S = 0.1
+"""A replica of the stream may know of an end a moment after its leader has confirmed it."""
 AGAIN = 360
 """It is said again so often, an hour long, where no edge has ended the record: there may have been none."""
+
+
+async def is_recorded(connection: Connection, end: CallEnded) -> bool:
+    """Whether the record holds this very word of a call's end, after it was stored: of several who say it the first is
+    recorded, and counts the call. Their words differ in the moment when they were said."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(RECORDED_S):
+            while True:
+                with contextlib.suppress(BusError):
+                    if (message := await connection.last(subjects.subject_of(end))) is not None:
+                        return message.data == codec.encode(end)
+                await asyncio.sleep(RECORDED_LOOK_S)
+    return False
 
 
 class EdgeWatch:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import TypeVar
 
 from bus.clock import Clock, SystemClock, Timer
+from bus.drops import Drops
 from bus.errors import BusError, BusTimeout, BusUnavailable, NoResponders, NotProvisioned, StoreUnavailable
 from bus.fencing import own_retry
 from bus.handlers import plain
@@ -188,7 +189,7 @@ class MemoryConnection:
         self.server = server
         self.number = next(server.numbers)
         self.handler_errors = 0
-        self.dropped_publishes = 0
+        self.drops = Drops()
         self._name = name
         self._connected = server.running
         self._closed = False
@@ -234,7 +235,7 @@ class MemoryConnection:
 
     def publish(self, subject: str, data: bytes, headers: Headers | None = None, reply: str = "") -> None:
         if not self._connected:
-            self.dropped_publishes += 1
+            self.drops.add(subject)
             return
         self.server.publish(Message(subject, bytes(data), dict(headers or {}), reply))
 

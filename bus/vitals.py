@@ -32,7 +32,7 @@ class Vitals:
     def connected(self, connection: NatsConnection) -> None:
         """There is a connection: tell of it, and of the stage's queue where the process is a worker."""
         process.BUS_CONNECTED.read(lambda: float(connection.connected))
-        process.DROPPED_PUBLISHES.read(lambda: connection.dropped_publishes)
+        process.DROPPED_PUBLISHES.read_each(connection.drops.values)
         connection.on_reconnected(process.BUS_RECONNECTS.inc)
         consumer = f"{self._service}-assign"
         if consumer in workers.CONSUMERS:

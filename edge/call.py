@@ -30,7 +30,6 @@ from edge.summary import tell_call
 from edge.text import clean
 from schemas.call import (
     CallAnswered,
-    CallEnded,
     CallHeld,
     CallOffered,
     CallResult,
@@ -320,12 +319,10 @@ class Call:
         if self._answer_timer is not None:
             self._answer_timer.cancel()
         duration_ms = round((self._now() - self._answered_at) * 1000) if answered else 0
-        figures.count_ended(result, reason, duration_ms)
         counts = self.media.close(self._now())
         setup = SetupTimes(**self._times)
         if self._announced:
-            self.bus.say(
-                CallEnded,
+            self.bus.end(
                 edge=self._edge,
                 result=result,
                 reason=reason,
@@ -334,6 +331,8 @@ class Call:
                 setup=setup,
                 media=counts,
             )
+        else:
+            figures.count_ended(result, reason, duration_ms)
         agreed = self._negotiation.media
         tell_call(
             result,

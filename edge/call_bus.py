@@ -10,13 +10,16 @@ from bus.clock import wall_us
 from bus.consume import subscribe_audio
 from bus.control import serve_control
 from bus.dead_letter import bury
+from bus.edges import is_recorded
 from bus.errors import DecodeError
 from bus.interface import Connection, Message, Subscription
+from bus.metrics.calls import count_ended
 from bus.publish import Recorder
 from edge.outbox import Outbox
 from schemas import subjects
 from schemas.audio import AudioFrame
 from schemas.base import DEFAULT_TENANT, Event
+from schemas.call import EDGE_LOST, CallEnded
 from schemas.control import ControlMessage, ControlReply, ReplayReply, ReplayRequest
 from schemas.failure import FAILURES, Failure
 
@@ -47,6 +50,7 @@ class CallBus:
         self._subscriptions: list[Subscription] = []
         self._closed = False
         self._failures = 0
+        self._doubtful: CallEnded | None = None
         self._recordings = {way: subjects.recording(way, call_id, self.tenant) for way in ("in", "out")}
         self._chunks = {"in": 0, "out": 0}
 
@@ -76,11 +80,13 @@ class CallBus:
             await subscription.close()
 
     async def close(self) -> None:
-        """Stop listening, and wait until everything said is stored."""
+        """Stop listening, and wait until everything said is stored; then count the call if that was put off."""
         self._closed = True
         for subscription in self._subscriptions:
             await subscription.close()
         await self._recorder.close(CLOSE_TIMEOUT_MS)
+        if (end := self._doubtful) is not None and await is_recorded(self._connection, end):
+            count_ended(end.result, end.reason, end.duration_ms)
 
     @property
     def pending(self) -> int:
@@ -91,6 +97,17 @@ class CallBus:
         """Record an event of this call, after the live frames that came before it."""
         self._outbox.flush()
         self._recorder.record(event_type(call_id=self.call_id, tenant=self.tenant, at_us=wall_us(), **fields))
+
+    def end(self, **fields: Any) -> None:
+        """Record the end of this call, and count it. Where others took this edge for dead, another may have recorded
+        the end: then that one has counted it."""
+        self._outbox.flush()
+        end = CallEnded(call_id=self.call_id, tenant=self.tenant, at_us=wall_us(), **fields)
+        self._recorder.record(end)
+        if end.reason == EDGE_LOST:
+            self._doubtful = end
+        else:
+            count_ended(end.result, end.reason, end.duration_ms)
 
     def fail(self, code: str, *, detail: str = "", gap_ms: int = 0) -> None:
         """Record a ``failure`` event out of the failure table."""

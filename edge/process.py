@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 
 from bus.consume import follow_all
+from bus.edges import LOST_CALLS
 from bus.errors import BusError
 from bus.heartbeat import Heartbeat, WorkerDirectory
 from bus.interface import Subscription
 from bus.logs import callers_are_heard, get_logger
-from bus.metrics import media
+from bus.metrics import calls, media
 from bus.service import ServiceContext
 from config.load import ConfigError
 from config.settings import Settings
@@ -98,6 +99,7 @@ class EdgeProcess:
         raise_file_limit(FILES_BESIDE_CALLS + FILES_A_CALL * self._settings.max_calls)
         raise_priority(self._settings.niceness, self._settings.realtime)
         await self._workers.start()
+        calls.expect_lost(int(each) for each in os.environ.get(LOST_CALLS, "").split(",") if each.isdigit())
         self._ends = await follow_all(self._context.connection, HEARD, self.switchboard.on_edge_lost, service="edge")
         callers_are_heard()
         await self.switchboard.signalling.start(self._settings.sip_port, tcp=self._settings.sip_tcp)

@@ -11,7 +11,7 @@ from typing import Any
 
 from bus import codec
 from bus.clock import uuid7_hex, wall_us
-from bus.edges import LOST_S
+from bus.edges import LOST_S, is_recorded
 from bus.errors import BusError
 from bus.interface import Connection
 from bus.logs import about_call, get_logger
@@ -259,7 +259,7 @@ class Switchboard:
             self._spawn(self._end_record(event), "end-of-a-lost-call")
 
     async def _end_record(self, lost: EdgeLost) -> None:
-        """Say the end of another edge's call. All edges do; the event's id makes one of them."""
+        """Say the end of another edge's call. All edges do; the event's id makes one of them, whose edge counts it."""
         subject = event_subject(CallOffered, lost.call_id, lost.tenant)
         try:
             message = await self._connection.last(subject)
@@ -272,16 +272,17 @@ class Switchboard:
             log.warning("edge_not_lost", message=text, call_id=lost.call_id)
             return
         recorder = Recorder(self._connection, service="edge")
-        recorder.record(
-            ended_with_its_edge(
-                call_id=lost.call_id,
-                tenant=lost.tenant,
-                at_us=wall_us(),
-                edge=lost.edge,
-                duration_ms=lost.duration_ms,
-            )
+        end = ended_with_its_edge(
+            call_id=lost.call_id,
+            tenant=lost.tenant,
+            at_us=wall_us(),
+            edge=lost.edge,
+            duration_ms=lost.duration_ms,
         )
+        recorder.record(end)
         await recorder.close(CLOSE_TIMEOUT_MS)
+        if await is_recorded(self._connection, end):
+            figures.count_ended(end.result, end.reason, end.duration_ms)
 
     def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.get_running_loop().create_task(work, name=name)

@@ -66,8 +66,9 @@ class ChildProcess:
         """Exit status of the last run; negative: killed by that signal; None while it runs."""
         return self._process.returncode if self._process is not None else None
 
-    async def start(self) -> None:
-        """Start it in a session of its own, so that Ctrl-C at a terminal reaches only the supervisor."""
+    async def start(self, more: Mapping[str, str] = {}) -> None:
+        """Start it in a session of its own, so that Ctrl-C at a terminal reaches only the supervisor. ``more``: beside
+        its environment, for this run."""
         self._started_at = time.monotonic()
         self.state = State.STARTING
         self.ready_ms = None
@@ -77,7 +78,7 @@ class ChildProcess:
                 sys.executable,
                 "-m",
                 self.module,
-                env=self._environment,
+                env={**self._environment, **more},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from bus.client import connect
+from bus.edges import LOST_CALLS
 from bus.errors import BusError, BusUnavailable
 from bus.interface import Connection, Message
 from bus.provision import apply
@@ -26,6 +27,7 @@ from ops.broker import FolderLock, OwnServer
 from ops.dead_calls import end_dead_calls
 from ops.process import ChildProcess, StartError, State
 from ops.secured import SecuredFolder
+from schemas.call import CallEnded
 from schemas.session import Stage, WorkerRecord
 from schemas.subjects import heartbeat
 
@@ -118,6 +120,7 @@ class Supervisor:
         self._stopping = False
         self._hurried = False
         self._last_words: dict[str, str] = {}
+        self._uncounted: list[CallEnded] = []
         self.children: list[ChildProcess] = []
         self.nats_url = plan.nats_url
 
@@ -270,12 +273,21 @@ class Supervisor:
 
     async def _end_dead_calls(self, edges: Collection[str] | None) -> None:
         try:
-            count = await end_dead_calls(self.connection, edges)
+            ended = await end_dead_calls(self.connection, edges)
         except BusError as error:
             self._plan.say(f"calls of a dead edge could not be ended: {error}")
             return
-        if count:
-            self._plan.say(f"{count} call(s) had lost their edge; recorded as ended")
+        self._uncounted += ended
+        if ended:
+            self._plan.say(f"{len(ended)} call(s) had lost their edge; recorded as ended")
+
+    async def _start_process(self, child: ChildProcess) -> None:
+        """Start it, for the first time or again. An edge counts the calls that died with another."""
+        if child.module != MODULES["edge"]:
+            await child.start()
+            return
+        lost, self._uncounted = self._uncounted, []
+        await child.start({LOST_CALLS: ",".join(str(end.duration_ms) for end in lost)})
 
     async def _keep_server(self, server: OwnServer) -> None:
         try:
@@ -289,7 +301,7 @@ class Supervisor:
         environment.pop("CALLBUS_NATS__URL", None)
         child = ChildProcess(name, module, environment, self._plan.data / "logs" / f"{name}.log")
         self.children.append(child)
-        await child.start()
+        await self._start_process(child)
         self._watchers.append(asyncio.create_task(self._keep_running(child), name=f"keep {name} running"))
 
     async def _keep_running(self, child: ChildProcess) -> None:
@@ -316,7 +328,7 @@ class Supervisor:
                 await self._end_dead_calls({record.worker})
             await asyncio.sleep(min(RESTART_PAUSE_S * 2**deaths_in_a_row, MAX_RESTART_PAUSE_S))
             child.restarts += 1
-            await child.start()
+            await self._start_process(child)
 
     def _fail(self, text: str) -> None:
         if self._failed is not None and not self._failed.done():

@@ -1,6 +1,12 @@
-"""Calls, as the edge counts them: how many came, how they ended, how long it took to answer them."""
+"""Calls, as edges count them: how many came, how they ended, how long it took to answer them.
+
+The end of a call whose edge has died is counted by the edge that records it, or by the one started in its place:
+over all edges each call that is over is counted once, and one edge may count more ends than offers.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from bus.metrics.registry import EDGE, WORKERS, Label, counter, histogram, reading
 from schemas.call import EDGE_LOST, CallResult, TransferResult
@@ -24,7 +30,7 @@ HELD = reading("callbus_calls_held", "Calls that their caller has put on hold", 
 OFFERED = counter("callbus_calls_offered_total", "INVITEs for a new call, refused ones too", by=(EDGE,))
 ENDED = counter(
     "callbus_calls_ended_total",
-    "Calls that are over, refused ones too: offered = ended + active",
+    "Calls that are over, refused ones too, and those of an edge that died (edge_lost)",
     Label("result", tuple(result.value for result in CallResult)),
     Label("reason", (*END_REASONS, *REFUSALS)),
     by=(EDGE,),
@@ -57,6 +63,14 @@ def count_refused(reason: str) -> None:
     """A call is not answered; it is over with that."""
     REFUSED.inc(reason=reason)
     count_ended(CallResult.REJECTED, reason)
+
+
+def expect_lost(durations_ms: Iterable[int] = ()) -> None:
+    """An edge begins: it may have to count the calls of one that dies. ``durations_ms``: of those that one has left
+    behind whose place it takes. The series is there from the start, or the first would be no growth."""
+    ENDED.child({"result": CallResult.FAILED.value, "reason": EDGE_LOST})
+    for duration_ms in durations_ms:
+        count_ended(CallResult.FAILED, EDGE_LOST, duration_ms)
 
 
 def count_ended(result: CallResult, reason: str, duration_ms: float = 0) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bus import drops
 from bus.metrics.registry import OWN_STAGE, SERVICES, STAGES, Label, counter, distribution, gauge, histogram, reading
 from bus.metrics.turns import EVENT_TEMPLATES
 from schemas.base import type_name
@@ -31,7 +32,9 @@ BUS_CONNECTED = reading("callbus_bus_connected", "1: connected to NATS; 0: not n
 BUS_RECONNECTS = counter("callbus_bus_reconnects_total", "The connection to NATS was lost and came back")
 DROPPED_PUBLISHES = reading(
     "callbus_bus_dropped_publishes_total",
-    "Live messages that were dropped because NATS was away: audio, commands, answers",
+    "Live messages that did not leave because NATS was away. Callers miss audio and control; an event is stored once "
+    "it is back, and a heartbeat is worth nothing by then",
+    Label("kind", drops.KINDS),
 )
 LOOP_LAG = histogram(
     "callbus_event_loop_lag_seconds",

@@ -174,6 +174,9 @@ class Reading(Figure):
         self._source: Callable[[], Values] | None = None
         asked.families = self._families
 
+    def begin(self, service: str) -> None:
+        """Its source says which series there are."""
+
     def read(self, source: Callable[[], float]) -> None:
         """From now on ``source()`` is the value; it is called on any thread, and returns at once."""
         self._source = lambda: [((), source())]

@@ -171,10 +171,14 @@ def _losses(chosen: str) -> list[Tile]:
         ),
         graph(
             "Lost on the way",
-            "Live messages dropped while NATS was away, and events or audio that will never be stored, a second.",
+            "Live messages dropped while NATS was away, heartbeats apart, and events or audio that will never be "
+            "stored, a second. An event that was dropped live is stored later.",
             PER_SECOND,
             [
-                Query(f"sum(rate(callbus_bus_dropped_publishes_total{{{chosen}}}[5m]))", "live"),
+                Query(
+                    f'sum by (kind) (rate(callbus_bus_dropped_publishes_total{{{chosen}, kind!="heartbeat"}}[5m]))',
+                    "live, {{kind}}",
+                ),
                 Query(f"sum(rate(callbus_store_dropped_total{{{chosen}}}[5m]))", "to be stored"),
             ],
             width=QUARTER,

@@ -40,15 +40,18 @@ ELECTION_S = 15.0
 """Servers find a dead leader after 4 to 9 s, and that can't be tuned."""
 
 
+@pytest.mark.parametrize("routes", ["routes.conf", "routes-tls.conf"])
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_each_node_is_valid(number: int, tmp_path: Path) -> None:
+def test_each_node_is_valid(number: int, routes: str, tmp_path: Path) -> None:
     """As the containers have it: /etc/nats beside /keys."""
     folder = tmp_path / "etc" / "nats" / "cluster"
     folder.mkdir(parents=True)
     KeyFolder(tmp_path / "keys").create()
+    subprocess.run([ROOT / "ops/nats/development-ca", tmp_path / "keys"], check=True, capture_output=True)
     (folder.parent / "nats.conf").write_text(SECURED_CONFIG.read_text())
-    for file in CLUSTER.glob("*.conf"):
+    for file in CLUSTER.glob("node-*.conf"):
         (folder / file.name).write_text(file.read_text())
+    (folder / "routes.conf").write_text((CLUSTER / routes).read_text().replace('"/keys/', f'"{tmp_path}/keys/'))
     command = [str(nats_server_binary()), "-t", "-c", str(folder / f"node-{number}.conf")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -71,16 +74,21 @@ def free_port() -> int:
 
 
 class Cluster:
-    """Three servers of the script."""
+    """Three servers of the script. ``routes_tls``: "1": with TLS between them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, routes_tls: str = "") -> None:
         self.port = free_port()
         self.keys = KeyFolder(folder / "keys")
         self.keys.create()
         self._log = folder
         self._script = subprocess.Popen(
             [str(CLUSTER / "start"), str(folder)],
-            env={**os.environ, "PORT": str(self.port), "NATS_SERVER": str(nats_server_binary())},
+            env={
+                **os.environ,
+                "PORT": str(self.port),
+                "NATS_SERVER": str(nats_server_binary()),
+                "ROUTES_TLS": routes_tls,
+            },
             stdout=subprocess.PIPE,
             text=True,
         )

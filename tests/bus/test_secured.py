@@ -73,7 +73,7 @@ def test_the_configuration_is_valid(variant: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("lost", ["asr/asr.pem", "tls/server.pem"])
+@pytest.mark.parametrize("lost", ["asr/asr.pem", "tls/server.pem", "tls/route.pem"])
 def test_a_certificate_that_was_not_finished_is_made_again(lost: str, tmp_path: Path) -> None:
     """The script was stopped between a key and its certificate."""
     make = [ROOT / "ops/nats/development-ca", tmp_path]

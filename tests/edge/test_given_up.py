@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import pytest
 
 from bus import codec
@@ -16,6 +17,7 @@ from schemas import subjects
 from schemas.base import Event
 from schemas.call import EDGE_LOST, CallAnswered, CallEnded, CallOffered, CallResult, EdgeLost, EndedBy
 from tests.edge.harness import Edge, running_edge, until
+from tests.edge.test_metrics import Grown
 from tests.fakes.caller import Caller
 
 pytestmark = pytest.mark.integration
@@ -96,6 +98,36 @@ async def test_an_edge_ends_the_record_of_one_that_died() -> None:
         assert (end.call_id, end.edge, end.reason, end.result) == (OTHER_CALL, "edge-dead", EDGE_LOST, "failed")
 
 
+async def test_of_several_edges_one_counts_the_call_of_one_that_died() -> None:
+    server = MemoryServer()
+    first, second = server.connect("edge"), server.connect("edge-3")
+    grown = Grown()
+    async with running_edge(first, server.connect("a")) as edge, running_edge(second, server.connect("b")) as other:
+        await follow_all(first, ("edge.lost",), edge.board.on_edge_lost, service="edge")
+        await follow_all(second, ("edge.lost",), other.board.on_edge_lost, service="edge")
+        await say(edge, offered("edge-dead"))
+        await say(edge, msgspec.structs.replace(lost(edge, "edge-dead", OTHER_CALL), duration_ms=4000))
+        await until(lambda: grown("calls_ended_total", result="failed", reason=EDGE_LOST) > 0)
+        await asyncio.sleep(0.3)
+        assert grown("calls_ended_total", result="failed", reason=EDGE_LOST) == 1
+        assert grown("call_duration_seconds_sum") == 4
+
+
+async def test_a_call_whose_end_another_edge_has_recorded_is_counted_there_alone() -> None:
+    server = MemoryServer()
+    connection = server.connect("edge")
+    grown = Grown()
+    async with running_edge(connection, server.connect("observer")) as edge, Caller() as caller:
+        await caller.dial(edge.port)
+        await edge.observer.wait_for(CallAnswered)
+        connection.interrupt()
+        await say(edge, end_of(edge))
+        connection.restore()
+        await caller.wait_for(sip.CallHungUp)
+        await until(lambda: not edge.board.calls and not edge.board._closing)
+        assert grown("calls_ended_total", result="failed", reason=EDGE_LOST) == 0
+
+
 async def test_a_call_that_was_ended_while_the_bus_was_away_is_hung_up() -> None:
     server = MemoryServer()
     connection = server.connect("edge")
@@ -133,6 +165,7 @@ async def test_an_edge_that_was_frozen_ends_its_calls(cut_off: bool) -> None:
     """It is heard, for its last word before it froze is read with all else; or the server cut it off, and it is back at
     once. No other edge has ended the record."""
     server = MemoryServer()
+    grown = Grown()
     connection = server.connect("edge")
     async with running_edge(connection, server.connect("observer")) as edge, Caller() as caller:
         edge.board.hears = lambda name: name == "edge-test"
@@ -151,6 +184,7 @@ async def test_an_edge_that_was_frozen_ends_its_calls(cut_off: bool) -> None:
         else:
             await say(edge, lost(edge))
         await caller.wait_for(sip.CallHungUp)
+        await until(lambda: grown("calls_ended_total", result="failed", reason=EDGE_LOST) == 1)
 
 
 async def test_an_edge_that_runs_again_asks_for_its_calls() -> None:

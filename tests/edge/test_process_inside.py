@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from bus import codec
+from bus.edges import LOST_CALLS
 from bus.heartbeat import Heartbeat
 from bus.memory import MemoryConnection, MemoryServer
 from bus.service import ServiceContext
@@ -22,6 +23,7 @@ from edge.process import EdgeProcess, drain_ms, main, raise_file_limit, wait_unt
 from schemas import call
 from schemas.session import Stage, WorkerRecord
 from tests.edge.harness import LOCAL, Observer, until
+from tests.edge.test_metrics import Grown
 from tests.fakes.caller import HOST, Caller
 
 pytestmark = pytest.mark.integration
@@ -75,6 +77,16 @@ async def test_stopping_without_calls_is_quick() -> None:
     assert edge.sip_port > 0
     async with asyncio.timeout(5):
         await edge.stop()
+
+
+async def test_it_counts_the_calls_of_the_edge_whose_place_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LOST_CALLS, "11000,0")
+    grown = Grown()
+    edge = EdgeProcess(context(MemoryServer()))
+    await edge.start()
+    await edge.stop()
+    assert grown("calls_ended_total", result="failed", reason="edge_lost") == 2
+    assert (grown("call_duration_seconds_count"), grown("call_duration_seconds_sum")) == (1, 11)
 
 
 async def test_calls_have_the_time_that_the_edge_gives_them() -> None:

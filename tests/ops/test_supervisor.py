@@ -32,6 +32,10 @@ sys.path.insert(0, {root!r})
 import msgspec, nats
 STAGE = {stage!r}
 
+if STAGE == "edge":
+    with open({order!r}.replace("order", "lost"), "a") as lost:
+        lost.write(os.environ["CALLBUS_LOST_CALLS"] + "\\n")
+
 async def main():
     over = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
@@ -62,6 +66,11 @@ class Stages:
 
     def heartbeating(self, stage: str) -> str:
         return HEARTBEATING.format(root=str(Path.cwd()), stage=stage, order=str(self.order))
+
+    def lost_calls(self) -> list[str]:
+        """What each edge was told at its start of the calls that had died with another."""
+        file = self.folder / "lost"
+        return file.read_text().splitlines() if file.exists() else []
 
     def write(self, stage: str, program: str) -> None:
         (self.folder / f"fake_{stage}.py").write_text(program, encoding="utf-8")
@@ -180,6 +189,11 @@ async def test_calls_of_a_dead_edge_are_recorded_as_ended(tmp_path: Path, stages
         assert [(end.call_id, end.reason, end.result.value, end.duration_ms) for end in ends] == [
             (younger, "edge_lost", "failed", 11_000)
         ]
+        # The edge that is started in its place counts the call: its own figures died with it.
+        async with asyncio.timeout(10):
+            while len(stages.lost_calls()) < 2:
+                await asyncio.sleep(0.05)
+        assert stages.lost_calls() == ["", "11000"]
     finally:
         stop.set()
         await watching
