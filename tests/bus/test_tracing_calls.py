@@ -344,17 +344,19 @@ class TestTakeover:
         assert process.names == ["turn"]
 
     def test_it_goes_first_where_there_is_no_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(tracing_calls, "SPAN_LIMIT", 2)
         process = Process("asr", sample_ratio=0.0)
         for call_id in (OTHER, CALL):
             process.traces.claimed(offered(call_id), 1, False, START_US)
-            process.traces.said(msgspec.structs.replace(turn_ended(100), call_id=call_id))
+            process.hear(msgspec.structs.replace(answered(), call_id=call_id))
+            process.say(msgspec.structs.replace(turn_ended(100), call_id=call_id))
+        assert process.traces.kept_back == 2
         process.traces.left(CALL)
-        process.traces.said(msgspec.structs.replace(turn_ended(300), turn=2, call_id=OTHER))
+        monkeypatch.setattr(tracing_calls, "SPAN_LIMIT", 3)
+        process.say(msgspec.structs.replace(turn_ended(300), turn=2, call_id=OTHER))  # two spans
         process.traces.keep(CALL)
-        assert process.names == []
+        assert process.out == []
         process.traces.keep(OTHER)
-        assert process.names == ["turn", "turn"]
+        assert [f"{trace_id:032x}" for trace_id, _ in process.out] == [OTHER] * 3
 
     def test_a_call_of_which_nothing_was_kept_back_is_forgotten_at_once(self) -> None:
         process = Process("asr", sample_ratio=0.0)
