@@ -38,6 +38,11 @@ types: $(VENV)/.development ## mypy, strict
 contracts: $(VENV)/.development ## who may import whom
 	$(BIN)/lint-imports
 
+# Tests start hundreds of processes. Where PYTHONDONTWRITEBYTECODE is set, each of them compiles all that it imports: more
+# than half of the time in which it starts. What is compiled lies outside the source, and goes with the environment.
+unit coverage matrix chaos compose-test: export PYTHONDONTWRITEBYTECODE :=
+unit coverage matrix chaos compose-test: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/compiled
+
 unit: $(VENV)/.development ## all tests: rooms, then whole processes and real peers, those timed against limits in a row
 	rm -f .pytest_cache/v/cache/lastfailed
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" $(PYTEST) || $(BIN)/python .ci/again.py

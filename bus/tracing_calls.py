@@ -33,8 +33,9 @@ from schemas.turn import TurnMeasured
 EDGE = "edge"
 LINGER_S = 10.0
 """A call that is over is kept so long: others may yet find a reason to keep its trace."""
-HANDED_OVER_S = 120.0
-"""The same for a call that went to another worker, whose end is not heard here."""
+HANDED_OVER_S = 3600.0
+"""The same for what was kept back of a call that went to another worker: its end is not heard here, and few calls last
+longer. Where there is no room for all that is kept back, this goes first."""
 CALL_LIMIT = 5000
 SPAN_LIMIT = 20_000
 """Spans kept back in a process, of all calls together; beyond it the oldest call's are dropped."""
@@ -193,7 +194,8 @@ class CallTraces:
             return
         call.fold = None
         call.forget_at = self._now() + HANDED_OVER_S
-        if call.sampled:
+        self._calls.move_to_end(call_id, last=False)
+        if call.sampled or not call.held:
             self._forget(call_id)
 
     def keep(self, call_id: str) -> None:

@@ -359,6 +359,8 @@ class CallMedia:
         if self._closed or self._reporter is None:
             return
         self._tally.tell()
+        if not self._held:
+            self._tally.tell_heard(self._receiver.silent_for(now))
         if now >= self._reporter.next_deadline():
             self._send_rtcp(self._reporter.report(now, random.random()))
         timeout_ms = self._settings.media_timeout_ms

@@ -15,8 +15,26 @@ from schemas.call import MediaCounts
 
 JITTER_EVERY = 10
 """Seconds between two observations of a call's jitter."""
+UNHEARD_S = 10.0
+"""A telephone that sends nothing in silence (DTX) may wait so long for its user's first word."""
+PAUSE_S = 60.0
+"""Nor does it send while its user listens; longer than most answers last. After comfort noise (RFC 3389) it may pause
+for as long as it likes."""
 FEW_PACKETS = 50
 """With less than a second of sound there is nothing to judge."""
+
+
+def hears(packets: int, comfort_noise: int, silent_s: float) -> bool | None:
+    """Whether a caller's audio comes through; None: too early to say.
+
+    Args:
+        packets: of the call so far, of any kind.
+        comfort_noise: of these.
+        silent_s: since the last of them, or since the answer.
+    """
+    if packets:
+        return comfort_noise > 0 or silent_s < PAUSE_S
+    return None if silent_s < UNHEARD_S else False
 
 
 class MediaTally:
@@ -28,6 +46,13 @@ class MediaTally:
         self._told = [0] * len(_COUNTERS)
         self._seconds = 0
         self._heard = 0
+
+    def tell_heard(self, silent_s: float) -> None:
+        """Count a second of a call that is not on hold; ``silent_s`` as in :func:`hears`."""
+        counts = self._receiver.counts
+        heard = hears(counts.packets, counts.comfort_noise, silent_s)
+        if heard is not None:
+            _HEARD[heard].inc()
 
     def tell(self, *, last: bool = False) -> None:
         """Add what came since the last time; called about once a second. ``last``: the call is over."""
@@ -64,6 +89,9 @@ _COUNTERS = (
     figures.REORDERED,
     figures.REJECTED,
 )
+
+
+_HEARD = {True: figures.HEARD.child({"heard": "yes"}), False: figures.HEARD.child({"heard": "no"})}
 
 
 def counts_of(

@@ -34,6 +34,13 @@ NATS_IMAGE = "nats:2-alpine"
 DOCKER_START_S = 30
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where nothing but e2e is wanted, modules with none of it are not imported: all of them take ten seconds."""
+    if config.getoption("markexpr") != "e2e" or not collection_path.name.startswith("test_"):
+        return None
+    return True if collection_path.is_file() and "mark.e2e" not in collection_path.read_text("utf-8") else None
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Groups of tests (``xdist_group``) stay together, or nothing runs: limits of time would mean nothing."""
     if getattr(session.config.option, "loadgroup", False):

@@ -12,6 +12,14 @@ PACER_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.06)
 DIRECTION = Label("direction", DIRECTIONS)
 
 PACKETS = counter("callbus_rtp_packets_total", "RTP packets received (in) and sent (out)", DIRECTION, by=(EDGE,))
+HEARD = counter(
+    "callbus_caller_audio_seconds_total",
+    "Seconds of answered calls that are not on hold. no: nothing has come from the caller for 10 s after the answer, "
+    "or for a minute in mid-call, without comfort noise; yes: all else, also pauses of telephones that send nothing in "
+    "silence (DTX)",
+    Label("heard", ("yes", "no")),
+    by=(EDGE,),
+)
 LOST = counter("callbus_rtp_lost_total", "RTP packets of callers that never came", by=(EDGE,))
 LATE = counter("callbus_rtp_late_total", "RTP packets that came after they were given up", by=(EDGE,))
 DUPLICATE = counter("callbus_rtp_duplicate_total", "RTP packets that came twice", by=(EDGE,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ops.dashboards.board import Board, Section
-from ops.dashboards.panels import COUNT, PER_SECOND, QUARTER, SECONDS, SHARE, Limits, Query, graph
+from ops.dashboards.panels import COUNT, PER_SECOND, QUARTER, SECONDS, SHARE, THIRD, Limits, Query, graph
 from ops.dashboards.shared import bus, instance, of, process, state
 
 CHOSEN = of("edge")
@@ -103,7 +103,7 @@ SOUND = Section(
         graph(
             "Packets",
             "RTP packets a second received (in) and sent (out). A call has 50 of each; one line far below the other is "
-            "one-way audio.",
+            "one-way audio, or telephones that send nothing in silence.",
             PER_SECOND,
             [
                 Query(
@@ -111,7 +111,21 @@ SOUND = Section(
                     "{{direction}}",
                 )
             ],
-            width=QUARTER,
+            width=THIRD,
+        ),
+        graph(
+            "Callers not heard",
+            "Share of the time of calls in which nothing comes from their callers at all; a pause is none of it.",
+            SHARE,
+            [
+                Query(
+                    f'sum by (instance) (rate(callbus_caller_audio_seconds_total{{heard="no", {CHOSEN}}}[5m])) '
+                    f"/ sum by (instance) (rate(callbus_caller_audio_seconds_total{{{CHOSEN}}}[5m]))",
+                    "{{instance}}",
+                )
+            ],
+            limits=Limits(0.1, 0.5),
+            width=THIRD,
         ),
         graph(
             "Lost packets",
@@ -125,7 +139,7 @@ SOUND = Section(
                 )
             ],
             limits=Limits(0.01, 0.03),
-            width=QUARTER,
+            width=THIRD,
         ),
         graph(
             "Jitter",
@@ -133,7 +147,7 @@ SOUND = Section(
             SECONDS,
             [Query(_quantile("callbus_rtp_jitter_seconds", q), f"p{q * 100:.0f}") for q in (0.5, 0.95)],
             limits=Limits(0.02, 0.04),
-            width=QUARTER,
+            width=THIRD,
         ),
         graph(
             "Mean opinion score",
@@ -145,7 +159,7 @@ SOUND = Section(
                 for q in (0.1, 0.5)
             ],
             limits=Limits(3.6, 3.1, down=True),
-            width=QUARTER,
+            width=THIRD,
             maximum=4.5,
         ),
         graph(
@@ -156,7 +170,7 @@ SOUND = Section(
                 Query(f"sum(rate(callbus_rtp_{what}_total{{{CHOSEN}}}[$__rate_interval]))", what)
                 for what in ("late", "duplicate", "reordered", "rejected")
             ],
-            width=QUARTER,
+            width=THIRD,
         ),
         graph(
             "Pacer late",
@@ -167,14 +181,14 @@ SOUND = Section(
                 for q in ("p50", "p99")
             ],
             limits=PACER,
-            width=QUARTER,
+            width=THIRD,
         ),
         graph(
             "Packets given up",
             "Turns to send a packet that were given up, being over 60 ms late, a second.",
             PER_SECOND,
             [Query(f"rate(callbus_pacer_skipped_total{{{CHOSEN}}}[$__rate_interval])", "{{instance}}")],
-            width=QUARTER,
+            width=THIRD,
         ),
         graph(
             "Playback",
@@ -182,7 +196,7 @@ SOUND = Section(
             SECONDS,
             [Query(f"callbus:turn_playback_latency_seconds:{q}", q) for q in ("p50", "p95", "p99")],
             limits=Limits(0.06, 0.2),
-            width=QUARTER,
+            width=THIRD,
         ),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from bus import tracing_calls
@@ -328,6 +329,39 @@ class TestTakeover:
         assert process.names == ["turn"]
         process.now = HANDED_OVER_S
         process.traces.sweep()
+        assert process.traces.calls == 0
+
+    def test_a_long_call_that_was_handed_over_is_kept_to_its_end(self) -> None:
+        process = Process("asr", sample_ratio=0.0)
+        process.traces.claimed(offered(), 1, False, START_US)
+        process.hear(answered())
+        process.say(turn_ended(100))
+        process.traces.left(CALL)
+        for minute in range(1, 50):
+            process.now = 60.0 * minute
+            process.traces.sweep()
+        process.traces.keep(CALL)
+        assert process.names == ["turn"]
+
+    def test_it_goes_first_where_there_is_no_room(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        process = Process("asr", sample_ratio=0.0)
+        for call_id in (OTHER, CALL):
+            process.traces.claimed(offered(call_id), 1, False, START_US)
+            process.hear(msgspec.structs.replace(answered(), call_id=call_id))
+            process.say(msgspec.structs.replace(turn_ended(100), call_id=call_id))
+        assert process.traces.kept_back == 2
+        process.traces.left(CALL)
+        monkeypatch.setattr(tracing_calls, "SPAN_LIMIT", 3)
+        process.say(msgspec.structs.replace(turn_ended(300), turn=2, call_id=OTHER))  # two spans
+        process.traces.keep(CALL)
+        assert process.out == []
+        process.traces.keep(OTHER)
+        assert [f"{trace_id:032x}" for trace_id, _ in process.out] == [OTHER] * 3
+
+    def test_a_call_of_which_nothing_was_kept_back_is_forgotten_at_once(self) -> None:
+        process = Process("asr", sample_ratio=0.0)
+        process.traces.claimed(offered(), 1, False, START_US)
+        process.traces.left(CALL)
         assert process.traces.calls == 0
 
     def test_a_call_that_comes_back_brings_what_was_kept_back(self) -> None:

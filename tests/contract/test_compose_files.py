@@ -98,6 +98,12 @@ class TestEveryService:
         """Else `run cli` starts nats, and makes it anew where another compose file had changed it: in mid-call."""
         assert not {"cli", "models"} & {name for name, keys in services(MAIN).items() if "depends_on" in keys}
 
+    def test_what_provisions_waits_for_a_server_that_reads_its_whole_store(self) -> None:
+        """Provisioning makes new streams over those that a wrong key does not open (tests/bus/test_store_key.py)."""
+        test = services(MAIN)["nats"]["healthcheck"]["test"]
+        assert test[-1].endswith("/healthz"), "with js-enabled-only it is healthy without its streams"
+        assert services(MAIN)["provision"]["depends_on"] == {"nats": {"condition": "service_healthy"}}
+
     def test_a_look_at_the_health_of_one_service_asks_the_bus(self) -> None:
         """And not a page of the container of `cli`, where none is."""
         environment = {name: filled(value) for name, value in services(MAIN)["cli"]["environment"].items()}

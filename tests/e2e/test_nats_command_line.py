@@ -38,6 +38,9 @@ LIVE_S = 14
 """Longer than the caller's first turn takes."""
 REPLAY_S = 6
 CALL_S = 60
+ERASING = "Erase one call"
+BEGINS = ("nats consumer add", "nats req", "nats sub --stream")
+"""Beginnings of commands that need nothing of those before them in their section."""
 
 
 class Shell:
@@ -128,6 +131,32 @@ async def left_of(supervisor: Supervisor, folder: Path, call_id: str) -> list[st
         await client.close()
 
 
+def in_rows(page: list[Shown]) -> list[list[Shown]]:
+    """What is asked after a call, in rows that can be run beside each other: a section, or a part of it."""
+    rows: list[list[Shown]] = []
+    for each in page:
+        if each.section in ("Connect", *LIVE_SECTIONS, ERASING):
+            continue
+        if not rows or rows[-1][-1].section != each.section or each.command.startswith(BEGINS):
+            rows.append([])
+        rows[-1].append(each)
+    return rows
+
+
+async def look(shell: Shell, row: list[Shown]) -> None:
+    """A row of commands, one after the other."""
+    for each in row:
+        if each.command.startswith("sox") and shutil.which("sox") is None:
+            continue
+        begun = time.monotonic()
+        text = await shell.run(each, REPLAY_S if "eplay" in each.section else 10)
+        if each.command.startswith("nats consumer next"):
+            assert "playout.finished" in text and "call.ended" not in text, "not at the original speed"
+            assert time.monotonic() - begun >= REPLAY_S
+        if each.command.startswith("nats service ls"):
+            assert all(f"callbus {stage}" in text for stage in ("edge", "asr", "llm", "tts"))
+
+
 async def test_every_command_of_the_page_works_and_prints_what_it_shows(tmp_path: Path) -> None:
     page = shown()
     live = [each for each in page if each.section in LIVE_SECTIONS]
@@ -147,18 +176,10 @@ async def test_every_command_of_the_page_works_and_prints_what_it_shows(tmp_path
         # The end of a call is stored behind its last word.
         await asyncio.sleep(1)
         stored = await recording(supervisor, tmp_path, call_id)
-        for each in page:
-            if each.section in ("Connect", *LIVE_SECTIONS) or (
-                each.command.startswith("sox") and shutil.which("sox") is None
-            ):
-                continue
-            begun = time.monotonic()
-            text = await shell.run(each, REPLAY_S if "eplay" in each.section else 10)
-            if each.command.startswith("nats consumer next"):
-                assert "playout.finished" in text and "call.ended" not in text, "not at the original speed"
-                assert time.monotonic() - begun >= REPLAY_S
-            if each.command.startswith("nats service ls"):
-                assert all(f"callbus {stage}" in text for stage in ("edge", "asr", "llm", "tts"))
+        await asyncio.gather(*(look(shell, row) for row in in_rows(page)))
+        erasing = [each for each in page if each.section == ERASING]
+        assert erasing
+        await look(shell, erasing)
         assert await left_of(supervisor, tmp_path, call_id) == []
 
     unheard = {each.command for each in page} - set(shell.ran)

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -95,14 +95,19 @@ async def start(name: str, port: int, url: str, folder: Path) -> Service:
     return Service(name, port, process, path)
 
 
+async def stop_all(services: Sequence[Service]) -> None:
+    """All at once: NATS is away, and each waits for what it has not stored."""
+    await asyncio.gather(*(service.stop() for service in services))
+
+
 async def test_services_then_server_then_streams(fresh_nats: Callable[..., NatsServerProcess], tmp_path: Path) -> None:
     server = fresh_nats()
     await asyncio.to_thread(server.stop)
     async with AsyncExitStack() as stack:
-        services = []
+        services: list[Service] = []
+        stack.push_async_callback(stop_all, services)
         for name, port in zip(MODULES, free_ports(len(MODULES)), strict=True):
             services.append(await start(name, port, server.url, tmp_path))
-            stack.push_async_callback(services[-1].stop)
         for service in services:
             why = await service.says(lambda status, why: status == 503 and "waits for NATS" in why, 40)
             assert server.url.removeprefix("nats://") in why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def demonstration() -> Demonstration:
 def judge(demonstration: Demonstration) -> Judge:
     made = Judge(demonstration)
     made.warm()
+    # The same sentences stand in many calls: a sound is heard once.
+    made._hear_once = functools.cache(made._hear_once)  # type: ignore[method-assign]
     return made
 
 

@@ -74,7 +74,7 @@ class EngineCase(NamedTuple):
     speech_s: int = 3600
     silence_s: int = 3600
     shorter: str = ""
-    runs: int = 500
+    runs: int = 300
     hurried: Callable[[Engine], Engine] = lambda engine: engine
 
     def understood(self, text: str) -> bool:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.contract
 SOON_S = 0.5
 """Within this a cancelled run is over: 50 ms of an engine's own, and the rest for a busy machine."""
 
-RUNS = 250
+RUNS = 120
 ROUNDS = 3
 TURNS = {
     "greeting": Request("call-1", "default", 0),
