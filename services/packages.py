@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from config.load import ConfigError
 
+IMAGE = "CALLBUS_IMAGE"
+"""Set in each image of the Dockerfile: what is installed into a running container is gone with it."""
+
 
 class MissingPackageError(ConfigError):
-    """An engine's package is not installed; the text names the extra that installs it."""
+    """An engine's package is not installed; the text names the extra that installs it, or how an image gets it."""
 
     def __init__(self, name: str, package: str, extra: str) -> None:
-        super().__init__(
-            f"{name!r} needs the package {package}, which is not installed: pip install 'callbus[{extra}]'"
-        )
+        how = f"which is not installed: pip install 'callbus[{extra}]'"
+        if os.environ.get(IMAGE):
+            how = (
+                "which is not in this image: build it with that engine, by its line in .env and docker compose up -d "
+                "--build --wait (docs/compose.md)"
+            )
+        super().__init__(f"{name!r} needs the package {package}, {how}")
 
 
 def installed(name: str, extras: Mapping[str, str]) -> dict[str, Any]:
