@@ -1,6 +1,6 @@
 """sipp's own callers against the whole system with engines that answer at once, every stage in the way of each call.
 
-300 calls at 20 a second of each kind: as many at once as with more of them; CALLBUS_LOAD_CALLS=500 goes on for longer.
+200 calls at 20 a second of each kind: as many at once as with more of them; CALLBUS_LOAD_CALLS=500 goes on for longer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.e2e.system import HOST, INSTANT, running_system
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.xdist_group("timed")]
 
-CALLS = int(os.environ.get("CALLBUS_LOAD_CALLS", "300"))
+CALLS = int(os.environ.get("CALLBUS_LOAD_CALLS", "200"))
 CALLS_PER_SECOND = 20
 SLOTS = {f"CALLBUS_{stage}__SLOTS": "300" for stage in ("ASR", "LLM", "TTS")}
 RECORDINGS = Path("/usr/share/sip-tester")

@@ -23,11 +23,13 @@ from ops.session import offered_calls
 from ops.supervisor import Supervisor, SystemPlan
 from schemas.llm import utterance_of
 from schemas.playout import PlayoutFinished
+from tests.e2e.nothing_lost import until_answered
 from tests.e2e.system import FREE_PORTS, INSTANT
 from tests.fakes.crowd import Crowd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
 
+ANSWER_S = 20.0
 NOBODY = "nats://127.0.0.1:1"
 
 
@@ -48,9 +50,9 @@ async def test_a_call_survives_a_restart_of_nats(tmp_path: Path) -> None:
         server.start()
         await asyncio.sleep(1.5)
         crowd.callers[0].speak(40)
-        await asyncio.sleep(4.0)
         connection = supervisor.connection
         (call,) = [call async for call in offered_calls(connection)]
+        await until_answered(supervisor, [call], 1, time.monotonic() + ANSWER_S)
         events = await read_call(connection, call.call_id, call.tenant)
         finished = {event.utterance_id for event in events if isinstance(event, PlayoutFinished)}
         assert utterance_of(1) in finished, "the agent answers after the restart"

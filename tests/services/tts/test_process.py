@@ -30,7 +30,7 @@ from schemas.session import Owner
 from services.audio import g711
 from services.tts.engines.instant import frame_count, read_frame_label
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("timed")]  # timed against limits: never two of these at once
+pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).resolve().parents[3]
 CALLS = 20
@@ -144,6 +144,7 @@ async def system(fresh_nats: Callable[..., NatsServerProcess], tmp_path: Path) -
         await connection.close()
 
 
+@pytest.mark.xdist_group("timed")  # against limits: never two of these at once
 @pytest.mark.parametrize(("how", "limit_s"), [(signal.SIGKILL, 0.5), (signal.SIGSTOP, 1.0)])
 async def test_another_worker_goes_on_and_every_frame_plays_once(
     system: System, how: signal.Signals, limit_s: float, record_property: Callable[[str, object], None]
