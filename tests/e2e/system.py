@@ -12,8 +12,8 @@ from ops.supervisor import Supervisor, SystemPlan
 
 HOST = "127.0.0.1"
 BESIDE = ("nice", "-n", "10") if os.geteuid() == 0 else ()
-"""In front of a demonstration that runs beside tests which are timed against limits (the group ``timed``): these come
-first. Only its edge gets its own priority back, as on any machine, which takes a right that root has."""
+"""In front of a demonstration, or of many commands, beside tests which are timed against limits (the group ``timed``):
+these come first. Only a demonstration's edge gets its own priority back, as on any machine: a right that root has."""
 FREE_PORTS = {
     "CALLBUS_EDGE__HOST": HOST,
     "CALLBUS_EDGE__SIP_PORT": "0",

@@ -20,7 +20,7 @@ from ops.supervisor import Supervisor
 from tests.contract.documented import ROOT, Documented, all_commands
 from tests.contract.test_documented_commands import filled, parse
 from tests.e2e.peers import free_port
-from tests.e2e.system import INSTANT, running_system
+from tests.e2e.system import BESIDE, INSTANT, running_system
 from tests.fakes.crowd import Crowd
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -94,7 +94,7 @@ class Reader:
     async def run(self, words: list[str]) -> tuple[int, str]:
         """Exit code and output. What goes on until Ctrl-C gets one."""
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ops.main", *words[1:], cwd=self._folder, env=self._environment,
+            *BESIDE, sys.executable, "-m", "ops.main", *words[1:], cwd=self._folder, env=self._environment,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
         if tuple(words[1:]) == UNTIL_CTRL_C:
@@ -133,12 +133,29 @@ def test_those_that_ask_no_system_work(tmp_path: Path, monkeypatch: pytest.Monke
         assert result.output.strip() or "--changed" in words, f"{page}: {shlex.join(words)} says nothing"
 
 
+async def check_pages(port: int) -> None:
+    asked = {each.text for each in all_commands("curl") if ":9100/" in each.text}
+    assert asked
+    for text in sorted(asked):
+        address = next(word for word in text.split() if ":9100/" in word)
+        path = address.split(":9100")[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+        assert answer.startswith(b"HTTP/1.1 200") or answer.startswith(b"HTTP/1.0 200"), text
+
+
 async def test_those_that_look_at_a_system_work(tmp_path: Path) -> None:
+    """And what pages ask with curl is served, at the port that they name but for its number."""
     folder = tmp_path / "reader"
     folder.mkdir()
     commands = [found for found in to_run() if found[1][1] not in WITHOUT_A_BUS]
     assert len(commands) >= 15
-    async with running_system(tmp_path / "data", environment=INSTANT) as supervisor:
+    port = free_port(socket.SOCK_STREAM)
+    environment = {**INSTANT, "CALLBUS_METRICS__PORT": str(port)}
+    async with running_system(tmp_path / "data", environment=environment) as supervisor:
+        await check_pages(port)
         crowd = Crowd()
         await crowd.start(1, supervisor.sip_port)
         await asyncio.sleep(2.5)
@@ -165,19 +182,3 @@ def test_only_what_can_not_be_run_here_is_not() -> None:
     named = [" ".join(words_to_run(each)[1:]) for each in all_commands("callbus") if each.words[1:]]
     for beginning in ONLY_PARSED:
         assert any(text == beginning or text.startswith(f"{beginning} ") for text in named), beginning
-
-
-async def test_the_pages_of_a_process_are_served(tmp_path: Path) -> None:
-    """What pages ask with curl, at the port that they name but for its number."""
-    port = free_port(socket.SOCK_STREAM)
-    asked = {each.text for each in all_commands("curl") if ":9100/" in each.text}
-    assert asked
-    async with running_system(tmp_path, environment={**INSTANT, "CALLBUS_METRICS__PORT": str(port)}):
-        for text in sorted(asked):
-            address = next(word for word in text.split() if ":9100/" in word)
-            path = address.split(":9100")[1]
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-            answer = await asyncio.wait_for(reader.read(), 5)
-            writer.close()
-            assert answer.startswith(b"HTTP/1.1 200") or answer.startswith(b"HTTP/1.0 200"), text
