@@ -5,6 +5,10 @@ but its acknowledgement got lost, the retry is refused with error 10071, as if s
 message of the subject tells the two apart: same dedupe id and same bytes is the retry's own message. A successor's
 repetition of the same event differs in its bytes, because the ownership epoch stands in the body.
 
+A stream with replicas checks the dedupe id first (measured too): a stale write that repeats what a successor has stored
+is acknowledged there as a duplicate, with the successor's sequence. So the sequence of a duplicate proves nothing, and
+whoever gets one looks at what was stored last before he writes on.
+
 What the agent says in a call stands behind one fence: its sentences and the ends of its utterances, whichever comes
 next (``EXPECTED_ON``). Were each subject a fence of its own, a predecessor that wakes late could end an utterance of
 which its successor has said a sentence, and the record would keep that end in place of the successor's, because both

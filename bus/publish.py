@@ -44,6 +44,8 @@ FLIGHT_AGE_S = 0.1
 AUDIO_LIMIT_BYTES = 2 * 1024 * 1024
 """Recorded audio kept while the stream is away: about two minutes of both directions."""
 EVENT_LIMIT = 10_000
+DOUBTFUL = -1
+"""In place of a fence's last sequence: look who wrote last before anything more is sent behind that fence."""
 
 
 class RecorderFigures:
@@ -201,7 +203,10 @@ class Recorder:
             return True
         if entry.event is not None and entry.event.epoch <= 1:
             self._sequences.setdefault(entry.fence, 0)
-        return entry.fence in self._sequences and all(other.fence != entry.fence for other in flight)
+        return self._knows(entry.fence) and all(other.fence != entry.fence for other in flight)
+
+    def _knows(self, fence: Fence) -> bool:
+        return self._sequences.get(fence, DOUBTFUL) != DOUBTFUL
 
     def _has_room(self, entry: _Entry) -> bool:
         if entry.event is None:
@@ -258,7 +263,8 @@ class Recorder:
             if self._flight[0] is not entry and any(other.failed for other in self._flight):
                 figures.reordered += 1
         if entry.fence is not None:
-            self._sequences[entry.fence] = max(ack.sequence, self._sequences.get(entry.fence, 0))
+            # Of a repetition it is not known whose word was stored: a successor's sequence would open its fence.
+            self._sequences[entry.fence] = DOUBTFUL if ack.duplicate else ack.sequence
 
     def _fail(self, entry: _Entry) -> None:
         entry.failed = True
@@ -318,7 +324,7 @@ class Recorder:
             self._wait_for_connection()
             return
         entry = self._queue[0]
-        if entry.fence is not None and entry.fence not in self._sequences:
+        if entry.fence is not None and not self._knows(entry.fence):
             self._ask(self._learn(entry, entry.fence))
             return
         self._queue.popleft()

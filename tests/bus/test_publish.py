@@ -269,6 +269,37 @@ def test_what_an_agents_worker_says_late_is_not_kept_for_what_its_successor_says
     run_virtual(scenario())
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_the_sequence_of_a_duplicate_opens_no_fence(epoch: int) -> None:
+    """A stream with replicas looks at the dedupe id first, and tells the sequence of the message that it has."""
+
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        stream = bus.server.streams["CALLS"]
+        check = stream._check
+
+        def dedupe_first(subject: str, data: bytes, headers: dict[str, str]) -> None:
+            if headers.get(MESSAGE_ID) not in stream._seen_ids:
+                check(subject, data, headers)
+
+        vars(stream)["_check"] = dedupe_first
+        old, new = Recorder(bus.sender, service="llm"), Recorder(bus.server.connect("llm-2"), service="llm")
+        fenced: list[Event] = []
+        old.on_fenced = fenced.append
+        said = [sentence(0, epoch + 1), sentence(1, epoch + 1)]
+        await old.prepare(subjects.subject_of(said[0]))
+        for event in said:
+            new.record(event, fenced=True)
+        assert await new.flush(1000)
+        old.record(sentence(1, epoch), fenced=True)
+        assert await old.flush(1000)
+        old.record(sentence(2, epoch), fenced=True)
+        await until(lambda: fenced)
+        assert [codec.decode_event(m.subject, m.data) for m in stream.read("call.>")] == said
+
+    run_virtual(scenario())
+
+
 def test_an_agents_sentences_that_come_at_once_are_heard_at_once() -> None:
     """Behind one fence they are stored one after the other; who listens does not wait for that."""
 
