@@ -4,9 +4,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := ops/requirements
-TEST_WORKERS ?= 2
-# Tests of whole systems mostly wait, for speech and for processes: those timed against limits fill one worker.
-E2E_WORKERS ?= 3
+# One more than two cores: much of the time tests wait, for speech, for processes and for servers. Those that are timed
+# against limits run in a row in one worker.
+TEST_WORKERS ?= 3
 
 .PHONY: help demo engines test check lint types contracts unit coverage matrix chaos bench nats images compose-test hadolint push dist release-notes documents format clean
 
@@ -48,7 +48,7 @@ unit coverage matrix chaos compose-test: export PYTHONPYCACHEPREFIX := $(CURDIR)
 unit: $(VENV)/.development ## all tests: rooms, then whole processes and real peers, those timed against limits in a row
 	rm -f .pytest_cache/v/cache/lastfailed
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" $(PYTEST) || $(BIN)/python .ci/again.py
-	$(BIN)/pytest -q -n $(E2E_WORKERS) --dist loadgroup -m e2e --durations=10 $(PYTEST) || $(BIN)/python .ci/again.py
+	$(BIN)/pytest -q -n $(TEST_WORKERS) --dist loadgroup -m e2e --durations=10 $(PYTEST) || $(BIN)/python .ci/again.py
 
 coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that the tests run
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" --cov --cov-report=term --cov-fail-under=90 $(PYTEST)
