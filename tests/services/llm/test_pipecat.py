@@ -214,6 +214,7 @@ async def test_answers_leave_no_thread_no_task_and_no_connection_behind():
         await some(20)
         before = held()
         await some(80)
-        async with asyncio.timeout(15):  # a connection that is closed is gone a moment later
-            while not all(now <= then + 2 for now, then in zip(held(), before, strict=True)):
+        async with asyncio.timeout(5):  # a connection that is closed is gone a moment later
+            # A few are kept for the next answer, now more, now fewer; what 20 broken off leave behind would be 20 at least.
+            while not all(now <= then + 6 for now, then in zip(held(), before, strict=True)):
                 await asyncio.sleep(0.05)
