@@ -215,6 +215,6 @@ async def test_answers_leave_no_thread_no_task_and_no_connection_behind():
         before = held()
         await some(80)
         async with asyncio.timeout(5):  # a connection that is closed is gone a moment later
-            # A few are kept for the next answer, now more, now fewer; what 20 broken off leave behind would be 20 at least.
+            # Up to three are kept for the next answer; what 20 that are broken off leave behind would be 20 at least.
             while not all(now <= then + 6 for now, then in zip(held(), before, strict=True)):
                 await asyncio.sleep(0.05)
