@@ -18,6 +18,8 @@ have one dedupe id.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -35,6 +37,9 @@ INCREMENT = "Nats-Incr"
 
 FENCED_TOGETHER = ("llm.sentence", "llm.done")
 """Every event of the domain ``llm``: the pattern of their fence matches nothing that is stored without a fence."""
+
+LOOK_S = 0.3
+"""A server that hangs answers nobody for seconds, and a replica of it may have been asked."""
 
 
 class Fence(NamedTuple):
@@ -62,6 +67,21 @@ def fence_of(subject: str) -> Fence:
         return Fence(subject, (subject,))
     members = tuple(subjects.event_subject(name, call.call_id, call.tenant) for name in FENCED_TOGETHER)
     return Fence(subjects.event_subject("llm.*", call.call_id, call.tenant), members)
+
+
+async def last_sequences(connection: Connection, fences: Iterable[Fence]) -> dict[Fence, int]:
+    """The last sequence behind each fence, of those that are known within ``LOOK_S``: who asks has a caller waiting."""
+    known: dict[Fence, int] = {}
+
+    async def look(fence: Fence) -> None:
+        with contextlib.suppress(BusError):
+            newest = await fence.newest(connection)
+            known[fence] = newest.stream_sequence if newest else 0
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LOOK_S):
+            await asyncio.gather(*map(look, dict.fromkeys(fences)))
+    return known
 
 
 def own_retry(

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 from bus import codec, tracing
 from bus.acks import ack_inbox
 from bus.errors import BusError, StaleWrite, StoreRefused
-from bus.fencing import EXPECTED_STREAM, MESSAGE_ID, Fence, fence_of, own_retry
+from bus.fencing import EXPECTED_STREAM, MESSAGE_ID, Fence, fence_of, last_sequences, own_retry
 from bus.guard import guard_of
 from bus.interface import Connection, StoreAck, StoredMessage
 from bus.logs import about_subject, get_logger
@@ -152,10 +152,8 @@ class Recorder:
         Without it the first such event goes out as a live-only copy while its sequence is looked up, and what others
         say because of it may be stored before it. A first owner needs no look: nobody can have written before it.
         """
-        for fence in dict.fromkeys(map(fence_of, fenced_subjects)):
-            with contextlib.suppress(BusError):
-                newest = await fence.newest(self._connection)
-                self._sequences.setdefault(fence, newest.stream_sequence if newest else 0)
+        known = await last_sequences(self._connection, map(fence_of, fenced_subjects))
+        self._sequences = {**known, **self._sequences}
 
     async def flush(self, timeout_ms: int) -> bool:
         """Wait until everything is stored; False where the time did not suffice or the recorder was fenced off."""

@@ -339,6 +339,46 @@ def test_a_successor_goes_on_behind_what_its_predecessor_said_last() -> None:
     run_virtual(scenario())
 
 
+def test_a_successor_does_not_wait_for_a_replica_that_hangs() -> None:
+    """What it could not learn in time it learns beside its first word, which is heard at once and stored after all."""
+
+    async def scenario() -> None:
+        bus = await Bus().listen()
+        old, new = Recorder(bus.sender, service="llm"), await ready_recorder(bus.server.connect("llm-2"))
+        old.record(sentence(0), fenced=True)
+        assert await old.flush(1000)
+        last, hangs = new._connection.last, [True]
+
+        async def hang(subject: str, *arguments: Any) -> StoredMessage | None:
+            if subject == subjects.subject_of(answered()) and hangs.pop() if hangs else False:
+                await asyncio.sleep(2)
+                raise BusTimeout("no answer")
+            return await last(subject, *arguments)
+
+        vars(new._connection)["last"] = hang
+        began = asyncio.get_running_loop().time()
+        await new.prepare(subjects.subject_of(answered()), subjects.subject_of(final(1)))
+        assert asyncio.get_running_loop().time() - began < 0.5
+        assert fence_of(subjects.subject_of(final(1))) in new._sequences, "one that hangs keeps nothing from the other"
+        live = len(bus.live)
+        new.record(sentence(1, 2), fenced=True)
+        await asyncio.sleep(0.05)
+        assert len(bus.live) > live
+        assert await new.flush(1000)
+        assert bus.stored() == short([sentence(0), sentence(1)])
+
+    run_virtual(scenario())
+
+
+@pytest.mark.parametrize("name", [name for name in subjects.EVENT_BY_NAME if name.startswith("llm.")])
+def test_a_fence_of_several_subjects_knows_all_that_its_pattern_matches(name: str) -> None:
+    """Else a refused writer never finds the message that refused it, and tries for ever."""
+    subject = subjects.event_subject(name, CALL)
+    fence = fence_of(subject)
+    assert subjects.matches(fence.pattern, subject)
+    assert subject in fence.members
+
+
 def test_own_message_whose_word_was_lost_is_no_stale_write() -> None:
     async def scenario() -> None:
         bus = await Bus().listen()
