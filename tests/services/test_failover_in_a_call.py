@@ -111,7 +111,10 @@ class Caller:
         return {"call_id": CALL, "tenant": TENANT, "at_us": self.clock.now_us()}
 
     def _note(self, message: Message) -> None:
-        self.events.append(decode_event(message.subject, message.data))
+        event = decode_event(message.subject, message.data)
+        # What waits for the one before it to be stored is live at once, and comes again when it is stored itself.
+        if event.dedupe_id not in {each.dedupe_id for each in self.events}:
+            self.events.append(event)
 
     def _hear(self, message: Message) -> None:
         frame, now = unpack_audio(message.data), asyncio.get_running_loop().time()
