@@ -101,7 +101,14 @@ async def by_a_process(tts: Visitor, target: str) -> None:
     await tts.may_publish(ping_subject("tts", "tts-1"), b"{}", reply=target)
 
 
-WAYS = (by_acknowledgement, by_answer_of_the_api, by_what_is_read, by_what_is_pulled, by_a_process)
+async def by_a_trace(tts: Visitor, target: str) -> None:
+    """The server says where a traced message passed; the sender names the subject, in a header."""
+    for subject in (OWN, "$KV.workers.tts.x", "dead_letter.tts", f"$JS.API.DIRECT.GET.CALLS.{OWN}"):
+        for more in ({}, {"Nats-Trace-Only": "true"}):
+            await tts.client.publish(subject, b"{}", headers={"Nats-Trace-Dest": target, **more})
+
+
+WAYS = (by_acknowledgement, by_answer_of_the_api, by_what_is_read, by_what_is_pulled, by_a_process, by_a_trace)
 
 
 async def kept(ops: NatsConnection) -> dict[str, Any]:
