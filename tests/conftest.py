@@ -31,7 +31,13 @@ settings.register_profile("callbus", derandomize=True, deadline=None, print_blob
 settings.load_profile("callbus")
 
 NATS_IMAGE = "nats:2-alpine"
+PUNCTUAL = {"timed", "real peers"}
+"""Groups of tests whose limits are of milliseconds."""
+GIVING_WAY = 10
+"""Niceness of the other tests of whole systems, where one may come back from it."""
 DOCKER_START_S = 30
+NICENESS = os.getpriority(os.PRIO_PROCESS, 0)
+"""With which these tests were started."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -39,6 +45,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.getoption("markexpr") != "e2e" or not collection_path.name.startswith("test_"):
         return None
     return True if collection_path.is_file() and "mark.e2e" not in collection_path.read_text("utf-8") else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Beside tests that are timed against limits the others take what is left, with all processes that they start."""
+    if item.get_closest_marker("e2e") is not None and os.geteuid() == 0:
+        groups = {mark.args[0] for mark in item.iter_markers("xdist_group")}
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS if groups & PUNCTUAL else min(19, NICENESS + GIVING_WAY))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
