@@ -45,10 +45,14 @@ contracts: $(VENV)/.development ## who may import whom
 unit coverage matrix chaos compose-test: export PYTHONDONTWRITEBYTECODE :=
 unit coverage matrix chaos compose-test: export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/compiled
 
+# Of tests that were named a part may hold none (pytest's exit code 5).
+tried = $(BIN)/pytest -q $(1) $(PYTEST) || [ "$$?$(if $(PYTEST), of those named)" = "5 of those named" ] || $(BIN)/python .ci/again.py
+
 unit: $(VENV)/.development ## all tests: rooms, then whole processes and real peers, those timed against limits in a row
 	rm -f .pytest_cache/v/cache/lastfailed
-	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" $(PYTEST) || $(BIN)/python .ci/again.py
-	$(BIN)/pytest -q -n $(TEST_WORKERS) --dist loadgroup -m e2e --durations=10 $(PYTEST) || $(BIN)/python .ci/again.py
+	$(call tried,-n $(TEST_WORKERS) -m "not e2e")
+	$(call tried,-m "e2e and alone")
+	$(call tried,-n $(TEST_WORKERS) --dist loadgroup -m "e2e and not alone" --durations=10)
 
 coverage: $(VENV)/.development ## lines of bus, schemas, edge and services that the tests run
 	$(BIN)/pytest -q -n $(TEST_WORKERS) -m "not e2e" --cov --cov-report=term --cov-fail-under=90 $(PYTEST)

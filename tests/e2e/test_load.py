@@ -19,7 +19,7 @@ from ops.supervisor import ProcessStatus, Supervisor
 from tests.e2e.peers import program, run, sipp, sipp_errors
 from tests.e2e.system import HOST, INSTANT, running_system
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180), pytest.mark.xdist_group("timed")]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(180), pytest.mark.xdist_group("timed")]
 
 CALLS = int(os.environ.get("CALLBUS_LOAD_CALLS", "200"))
 CALLS_PER_SECOND = 20
