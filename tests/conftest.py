@@ -31,8 +31,8 @@ settings.register_profile("callbus", derandomize=True, deadline=None, print_blob
 settings.load_profile("callbus")
 
 NATS_IMAGE = "nats:2-alpine"
-PUNCTUAL = {"timed", "real peers"}
-"""Groups of tests whose limits are of milliseconds."""
+PUNCTUAL = {"timed", "real peers", "matrix"}
+"""Groups of tests in which milliseconds count: limits, and what is heard."""
 GIVING_WAY = 10
 """Niceness of the other tests of whole systems, where one may come back from it."""
 DOCKER_START_S = 30
