@@ -7,7 +7,7 @@ from collections.abc import Callable
 from bus import codec, tracing
 from bus.dead_letter import bury
 from bus.errors import BusError, BusTimeout, DecodeError, NoResponders
-from bus.interface import Connection, Message, Subscription
+from bus.interface import INBOXES, Connection, Message, Subscription
 from bus.logs import get_logger
 from schemas import subjects
 from schemas.base import DEFAULT_TENANT, Command
@@ -15,10 +15,6 @@ from schemas.control import ControlMessage, ControlReply
 from schemas.subjects import command_name
 
 log = get_logger(__name__)
-
-INBOXES = ("_INBOX", "_R_.")
-"""How the reply subject of every NATS client begins, ours with the service's name behind it; and how the server names
-the one of a client of another account."""
 
 ControlHandler = Callable[[ControlMessage], ControlReply]
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from bus.interface import INBOXES
+
 AUDIO = "audio"
 CONTROL = "control"
 EVENT = "event"
@@ -22,7 +24,7 @@ def kind_of(subject: str) -> str:
     root, _, rest = subject.partition(".")
     if root == "rt":
         return AUDIO if ".audio." in rest else CONTROL
-    if root.startswith("_INBOX"):
+    if subject.startswith(INBOXES):
         return ANSWER
     return {"call": EVENT, "hb": HEARTBEAT}.get(root, OTHER)
 

@@ -14,6 +14,10 @@ from typing import NamedTuple, Protocol
 
 Headers = Mapping[str, str]
 
+INBOXES = ("_INBOX", "_R_.")
+"""How the reply subject of every NATS client begins, ours with the service's name behind it; and how the server names
+the one of a client of another account."""
+
 
 class Message(NamedTuple):
     """A message as it came from the bus. ``reply`` is empty where nobody waits for an answer."""

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 
-VARIABLE = "CALLBUS_IMAGE"
-"""Set by the Dockerfile in each image: ``cli``, ``edge``, ``asr``, ``llm`` or ``tts``."""
+from services.packages import IMAGE
+
 LISTENING = ("vad", "turn model")
 """What is chosen for the stage asr beside its engine."""
 REBUILD = "docker compose up -d --build --wait"
 
 
 def image() -> str:
-    """The image's name; empty where this is no image of ours."""
-    return os.environ.get(VARIABLE, "")
+    """The image's name, ``cli``, ``edge``, ``asr``, ``llm`` or ``tts``; empty where this is no image of ours."""
+    return os.environ.get(IMAGE, "")
 
 
 def mend(here: str, in_image: str) -> str:

@@ -95,6 +95,16 @@ def edge_with_a_call(**rules: Any) -> Process:
     return process
 
 
+def handed_over() -> Process:
+    """A span of its call is kept back, and another worker has the call."""
+    process = Process("asr", sample_ratio=0.0)
+    process.traces.claimed(offered(), 1, False, START_US)
+    process.hear(answered())
+    process.say(turn_ended(100))
+    process.traces.left(CALL)
+    return process
+
+
 class TestOut:
     def test_the_edge_begins_with_its_own_offer(self) -> None:
         process = edge_with_a_call()
@@ -318,11 +328,7 @@ class TestTakeover:
         assert (process.out, process.traces.calls) == ([], 0)
 
     def test_what_was_kept_back_of_it_may_yet_be_asked_for(self) -> None:
-        process = Process("asr", sample_ratio=0.0)
-        process.traces.claimed(offered(), 1, False, START_US)
-        process.hear(answered())
-        process.say(turn_ended(100))
-        process.traces.left(CALL)
+        process = handed_over()
         process.now = HANDED_OVER_S - 1
         process.traces.sweep()
         process.traces.keep(CALL)
@@ -332,11 +338,7 @@ class TestTakeover:
         assert process.traces.calls == 0
 
     def test_a_long_call_that_was_handed_over_is_kept_to_its_end(self) -> None:
-        process = Process("asr", sample_ratio=0.0)
-        process.traces.claimed(offered(), 1, False, START_US)
-        process.hear(answered())
-        process.say(turn_ended(100))
-        process.traces.left(CALL)
+        process = handed_over()
         for minute in range(1, 50):
             process.now = 60.0 * minute
             process.traces.sweep()

@@ -21,8 +21,8 @@ from config.load import load
 from config.settings import NatsSection
 from ops.docker.pinned import ENGINES, lines_for
 from ops.engines import ENGINE_PACKAGES, names
-from ops.image import VARIABLE
 from ops.probe import quick
+from services.packages import IMAGE
 
 pytestmark = pytest.mark.contract
 
@@ -264,7 +264,7 @@ class TestDockerfile:
     def test_every_image_says_which_one_it_is(self) -> None:
         """`callbus doctor` looks at what the image is for, and proposes no pip."""
         final = self.TEXT.partition("# --- the images")[2]
-        assert re.findall(rf"^ENV {VARIABLE}=(\w+)$", final, re.MULTILINE) == re.findall(r" AS (\w+)$", final, re.M)
+        assert re.findall(rf"^ENV {IMAGE}=(\w+)$", final, re.MULTILINE) == re.findall(r" AS (\w+)$", final, re.M)
 
     def test_packages_come_with_hashes_and_the_code_comes_last(self) -> None:
         assert "--require-hashes" in (ROOT / "ops/docker/install").read_text(encoding="utf-8")

@@ -148,10 +148,9 @@ async def test_the_breaker_opens_and_closes_again(name: str, coming: Coming) -> 
     assert gauges.states == [CLOSED, OPEN, HALF_OPEN, CLOSED], gauges.readings
     opened = gauges.opened()
     assert opened is not None
-    before, after = opened
-    # A page is made while the worker goes on: its state may be a moment older than its errors.
-    assert before.errors <= FAILURES
-    assert after.errors == FAILURES
+    assert opened[1].errors == FAILURES
+    # Of earlier readings: a page is made while the worker goes on, and its state may be a moment older than its errors.
+    assert [each for each in gauges.readings if each.state == CLOSED and 0 < each.errors < FAILURES]
     last = gauges.readings[-1]
     assert last.errors == FAILURES, "left alone, it fails no more"
     assert last.failovers in (4, 5), "a turn that a busy machine hears as two asks twice"

@@ -20,8 +20,8 @@ from ops import engines
 from ops.check import Check
 from ops.checks import Bus, check_nats, check_sip_port, look_at_bus
 from ops.engine_checks import check_choices
-from ops.image import VARIABLE
 from schemas.session import Stage, WorkerRecord
+from services.packages import IMAGE
 from tests.bus.secured import Secured, secured_server
 from tests.ops.conftest import Command
 
@@ -92,7 +92,7 @@ def test_doctor_in_each_image(
     """As compose has it: the cli with the key of ops, a service with its own; other stages' packages are not there."""
     if image not in STAGES:
         monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    monkeypatch.setenv(VARIABLE, image)
+    monkeypatch.setenv(IMAGE, image)
     monkeypatch.setenv("NATS_URL", provisioned.server.url)
     monkeypatch.setenv("CALLBUS_MODELS__FOLDER", str(tmp_path))
     user = "ops" if image == "cli" else image
@@ -116,7 +116,7 @@ def test_doctor_in_each_image(
 
 def test_what_is_missing_is_mended_by_a_line_and_a_build(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    monkeypatch.setenv(VARIABLE, "tts")
+    monkeypatch.setenv(IMAGE, "tts")
     monkeypatch.delenv("ELEVENLABS_API_KEY", raising=False)
     given = {
         "CALLBUS_TTS__ENGINE": "piper",
@@ -135,7 +135,7 @@ def test_what_is_missing_is_mended_by_a_line_and_a_build(monkeypatch: pytest.Mon
 
 
 def test_what_is_wrong_with_nats_is_mended_by_compose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(VARIABLE, "cli")
+    monkeypatch.setenv(IMAGE, "cli")
     url = "nats://nats:4222"
     (away,) = check_nats(Bus(url, "no answer"), named=True)
     assert away.mend.startswith("docker compose up -d --wait nats")

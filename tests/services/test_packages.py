@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from ops.image import VARIABLE
 from services.packages import IMAGE, MissingPackageError, installed
 
 pytestmark = pytest.mark.unit
@@ -24,10 +23,6 @@ def test_in_an_image_the_build_is_named_and_no_pip(monkeypatch: pytest.MonkeyPat
         installed("piper", {"no_such": "piper"})
     assert "pip install" not in str(caught.value)
     assert "docker compose up -d --build --wait" in str(caught.value)
-
-
-def test_both_rooms_mean_the_same_variable() -> None:
-    assert IMAGE == VARIABLE
 
 
 def test_what_is_installed_is_imported() -> None:
